@@ -1,0 +1,45 @@
+"""`python -m distill_lib COMMAND`: one thin command line over the study and its tools."""
+
+import argparse
+import importlib
+import sys
+from typing import NoReturn
+
+from distill_lib.errors import UsageError
+
+# Command -> what it does, and the module that has `add_arguments(parser)` and `main(args) -> exit code`.
+COMMANDS = {
+    "run": ("run the study's notebooks", "distill_lib.study.command"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong option in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(2, f"{self.prog}: {message} (--help explains the options)\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; gives the exit code: 2, after one sentence, for what the user got wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = Parser(prog="python -m distill_lib", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (summary, module) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if argv[:1] == [name]:  # only the command's own module is imported
+            importlib.import_module(module).add_arguments(command)
+    args = parser.parse_args(argv)
+    try:
+        return importlib.import_module(COMMANDS[args.command][1]).main(args)
+    except UsageError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Distillation: losses, teachers, students and the distilling itself."""

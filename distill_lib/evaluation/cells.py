@@ -1,0 +1,74 @@
+"""How a cell of the study's table is named and found."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+# What a verdict or a panel is about. Rows of different scopes are never averaged.
+SCOPE = ("pretrain", "attack", "downstream", "target")
+# The rest of a row's identity: which cell it measures, and the seed.
+CELL = ("stage", "defence", "teacher", "student", "loss")
+# The recipe that the paper calls best (arXiv 2403.03846), named beforehand.
+RECIPE = {
+    "stage": "defended",
+    "defence": "distillation",
+    "teacher": "finetuned",
+    "student": "warmup",
+    "loss": "at",
+}
+# Explorations count from here; the reported seeds lie below.
+EXPLORATION_SEEDS = 100
+
+
+def tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """distillation.csv as its readers want it: text in the names (no NaN), whole seeds, reported ones only.
+
+    Raises:
+        ValueError: If two rows have the same identity.
+    """
+    names = [*SCOPE, *CELL]
+    table = table.reindex(
+        columns=list(dict.fromkeys([*table.columns, *names, "seed", "acc", "asr", "placebo_asr"]))
+    )
+    # Cast before filling: a column that is empty throughout is read as numbers.
+    clean = table.astype(dict.fromkeys(names, object))
+    clean[names] = clean[names].where(clean[names].notna(), "").map(_name)
+    clean["seed"] = pd.to_numeric(clean["seed"])
+    clean = clean[clean["seed"] < EXPLORATION_SEEDS].astype({"seed": int})
+    twice = clean.duplicated([*names, "seed"])
+    if twice.any():
+        raise ValueError(
+            f"the table measures a cell twice: {clean.loc[twice, [*names, 'seed']].iloc[0].to_dict()}"
+        )
+    return clean.sort_values([*names, "seed"], key=_sortable).reset_index(drop=True)
+
+
+def pick(table: pd.DataFrame, cell: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of a tidy table in which each named column has the named value."""
+    keep = np.ones(len(table), bool)
+    for column, value in cell.items():
+        keep &= (table[column] == value).to_numpy()
+    return table[keep]
+
+
+def by_seed(table: pd.DataFrame, cell: Mapping[str, str]) -> pd.DataFrame:
+    """The measurements of one cell within one scope, indexed by seed."""
+    return pick(table, cell).set_index("seed").sort_index()
+
+
+def scopes(table: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    """A tidy table cut into its scopes, in order; rows without an attack are left out."""
+    attacked = table[table["attack"] != "none"]
+    return [
+        (dict(zip(SCOPE, key, strict=True)), rows) for key, rows in attacked.groupby(list(SCOPE), sort=True)
+    ]
+
+
+def _name(value) -> str:
+    """12.0 (a target class in a column with gaps) is the name 12."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _sortable(column: pd.Series) -> pd.Series:
+    return column.astype(str) if column.dtype == object else column

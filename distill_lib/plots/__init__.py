@@ -1,0 +1,105 @@
+"""Figures: each is `numbers_<name>(...) -> dict` and `draw_<name>(numbers) -> Figure`, tied together by one registry.
+
+Nothing here needs torch: a figure is redrawn from its json alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from distill_lib.errors import choose
+from distill_lib.plots import files
+from distill_lib.plots.acc_asr import alt_acc_asr, draw_acc_asr, numbers_acc_asr
+from distill_lib.plots.comparison import alt_comparison, draw_comparison, numbers_comparison
+from distill_lib.plots.files import save
+from distill_lib.plots.headline import alt_headline, draw_headline, numbers_headline
+from distill_lib.plots.injection import alt_injection, draw_injection, numbers_injection
+from distill_lib.plots.summary import plain
+from distill_lib.plots.trigger import alt_trigger, draw_trigger, numbers_trigger
+from distill_lib.plots.tsne import alt_tsne, draw_tsne, numbers_tsne
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a figure is drawn from its numbers, and said in words."""
+
+    draw: Callable[[dict], Figure]
+    alt: Callable[[dict], str]
+
+
+_COMPARISON = Kind(draw_comparison, alt_comparison)
+FIGURES = {
+    "trigger": Kind(draw_trigger, alt_trigger),
+    "injection": Kind(draw_injection, alt_injection),
+    "tsne": Kind(draw_tsne, alt_tsne),
+    "acc_asr": Kind(draw_acc_asr, alt_acc_asr),
+    "teachers": _COMPARISON,
+    "students": _COMPARISON,
+    "losses": _COMPARISON,
+    "headline": Kind(draw_headline, alt_headline),
+}
+
+
+def numbers_teachers(table) -> dict:
+    """The teachers, student and loss at the paper's best."""
+    return numbers_comparison(table, "teacher")
+
+
+def numbers_students(table) -> dict:
+    """The students, teacher and loss at the paper's best."""
+    return numbers_comparison(table, "student")
+
+
+def numbers_losses(table) -> dict:
+    """The losses, teacher and student at the paper's best."""
+    return numbers_comparison(table, "loss")
+
+
+def draw(kind: str, numbers: dict) -> Figure:
+    """A figure of the registry, from its numbers.
+
+    Raises:
+        UsageError: If there is no such figure; the message lists all.
+    """
+    return choose("figure", kind, FIGURES).draw(numbers)
+
+
+def make(kind: str, numbers: dict, folder: Path, name: str | None = None) -> Figure:
+    """Draw a figure, save it as png, svg and json, and hand it back to be shown.
+
+    Args:
+        kind: Name in the registry.
+        numbers: From `numbers_<kind>`.
+        folder: Where the files go.
+        name: Of the files; None: the kind's.
+    """
+    numbers = plain(numbers)
+    figure = draw(kind, numbers)
+    save(figure, folder, name or kind, numbers, FIGURES[kind].alt(numbers), kind)
+    return figure
+
+
+def redraw(path: Path) -> Figure:
+    """The figure of a json file that `save` wrote."""
+    kind, numbers, _ = files.read(path)
+    return draw(kind, numbers)
+
+
+__all__ = [
+    "FIGURES",
+    "Kind",
+    "draw",
+    "make",
+    "numbers_acc_asr",
+    "numbers_headline",
+    "numbers_injection",
+    "numbers_losses",
+    "numbers_students",
+    "numbers_teachers",
+    "numbers_trigger",
+    "numbers_tsne",
+    "redraw",
+    "save",
+]

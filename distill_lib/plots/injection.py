@@ -1,0 +1,99 @@
+"""How BadEncoder plants the backdoor: its three loss terms over the steps."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from distill_lib.plots.style import BLUE, GREEN, VERMILION, empty, footer, new_figure, styled
+
+# term -> colour, dashes, what it says
+TERMS = {
+    "L0": (VERMILION, "-", "triggered → reference"),
+    "L1": (BLUE, (0, (5, 2)), "reference stays"),
+    "L2": (GREEN, (0, (1.5, 1.2)), "clean images stay"),
+}
+_COLUMNS = 3
+
+
+def numbers_injection(logs: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]]) -> dict:
+    """The curves to draw.
+
+    Args:
+        logs: Panel title -> seed -> the training's log (rows with `step` and the terms).
+    """
+    panels = []
+    for title, seeds in logs.items():
+        lines = [
+            {
+                "term": term,
+                "seed": int(seed),
+                "step": [int(row["step"]) for row in log],
+                "value": [float(row[term]) for row in log],
+            }
+            for seed, log in seeds.items()
+            for term in TERMS
+            if log and term in log[0]
+        ]
+        if lines:
+            panels.append({"title": str(title), "lines": lines})
+    return {"panels": panels}
+
+
+@styled
+def draw_injection(numbers: dict) -> Figure:
+    """One panel an attack, one line a term and seed."""
+    panels = numbers["panels"]
+    if not panels:
+        return empty("No injection has been logged yet.")
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(2.35 * rows + 0.75)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for position, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        _panel(ax, panel)
+        if position % columns == 0:
+            ax.set_ylabel("loss term (− mean cosine)")
+    drawn = {line.get_label(): line for line in axes[0, 0].get_lines() if line.get_label() in TERMS}
+    figure.legend(drawn.values(), map(_words, drawn), loc="outside upper center", ncols=len(TERMS))
+    seeds = {len({line["seed"] for line in panel["lines"]}) for panel in panels}
+    many = f"n = {max(seeds)} seeds" if max(seeds) > 1 else "n = 1 seed"
+    footer(figure, f"One line a seed ({many}). −1: the features point the same way; no interval is drawn.")
+    return figure
+
+
+def alt_injection(numbers: dict) -> str:
+    """The figure in words, with the last values."""
+    parts = [
+        f"{panel['title']}: "
+        + ", ".join(
+            f"{line['term']} {line['value'][0]:.2f} to {line['value'][-1]:.2f}" for line in panel["lines"][:3]
+        )
+        for panel in numbers["panels"]
+    ]
+    return "Lines of BadEncoder's loss terms over the steps, first to last value. " + "; ".join(parts)
+
+
+def _panel(ax: Axes, panel: dict) -> None:
+    several = len({line["seed"] for line in panel["lines"]}) > 1
+    for line in panel["lines"]:
+        colour, dashes, _ = TERMS[line["term"]]
+        ax.plot(
+            line["step"],
+            line["value"],
+            color=colour,
+            linestyle=dashes,
+            linewidth=1.2 if several else 1.8,
+            alpha=0.85 if several else 1,
+            label=line["term"],
+        )
+    ax.axhline(-1, color="#999999", linewidth=0.7)
+    ax.set_title(panel["title"])
+    ax.set_xlabel("step")
+    ax.margins(x=0.02)
+
+
+def _words(term: str) -> str:
+    return f"{term}: {TERMS[term][2]}"

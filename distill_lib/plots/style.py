@@ -1,0 +1,150 @@
+"""The house style: colours that survive colour blindness and grey print, names, sizes, footers."""
+
+import functools
+import io
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+# Okabe and Ito (2008): told apart with every common colour blindness.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+
+WIDTH = 7.4  # inches: a notebook cell's width
+DPI = 130
+_LINE = 0.155  # inches, one line of a footer
+
+STYLE = {
+    "font.size": 9,
+    "font.family": "sans-serif",  # first of them DejaVu Sans, which comes with matplotlib: the same everywhere
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",  # words stay words: to be searched, read aloud, and a third of the size
+    "svg.hashsalt": "distill_lib",  # fixed element ids: the same bytes each time
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+# How tables' names are written in figures.
+NAMES = {
+    "badencoder": "BadEncoder",
+    "poisoned_data": "poisoned data",
+    "ctrl": "CTRL",
+    "drupe": "DRUPE",
+    "kd": "KD",
+    "sp": "SP",
+    "fitnet": "FitNet",
+    "cc": "CC",
+    "at": "AT",
+    "afd": "AFD",
+    "cosine": "cosine",
+    "finetuned": "fine-tuned",
+    "warmup": "warm-up",
+    "finetune": "fine-tuning",
+    "clean_share": "clean share alone",
+    "bn_reset": "batch-norm reset",
+    "clp": "CLP",
+    "fine_pruning": "fine-pruning",
+    "nad": "NAD",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "stl10": "STL-10",
+    "gtsrb": "GTSRB",
+    "svhn": "SVHN",
+    "mnist": "MNIST",
+}
+
+
+class HouseFigure(Figure):
+    """A figure outside pyplot's global state: nothing to close, and a notebook shows it once."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
+
+
+def styled(draw: Callable[[dict], Figure]) -> Callable[[dict], Figure]:
+    """Draw in the house style without changing matplotlib's settings for anyone else."""
+
+    @functools.wraps(draw)
+    def wrapper(numbers: dict) -> Figure:
+        with mpl.rc_context(STYLE):
+            return draw(numbers)
+
+    return wrapper
+
+
+def new_figure(height: float, width: float = WIDTH) -> HouseFigure:
+    """An empty figure, sizes in inches."""
+    return HouseFigure(figsize=(width, height), layout="constrained")
+
+
+def footer(figure: Figure, text: str) -> None:
+    """What marks and intervals mean, small, under the axes; the layout makes room for it."""
+    width, height = figure.get_size_inches()
+    text = re.sub(r"(?<=n) = (?=\d)| (?=%)", lambda gap: gap[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, int(width * 17.5))]
+    room = (len(lines) * _LINE + 0.12) / height
+    figure.get_layout_engine().set(rect=(0, room, 1, 1 - room))
+    figure.text(
+        0.01, 0.06 / height, "\n".join(lines), fontsize=7.8, color="#444444", va="bottom", linespacing=1.3
+    )
+
+
+def empty(text: str) -> Figure:
+    """A figure that says what is not there yet."""
+    figure = new_figure(1.4)
+    figure.text(0.5, 0.5, "\n".join(textwrap.wrap(text, 90)), ha="center", va="center", color="#444444")
+    return figure
+
+
+def name(word: str) -> str:
+    """How a name of the tables is written in figures; `at:released` is "AT (released)"."""
+    head, _, variant = word.partition(":")
+    shown = NAMES.get(head, head.replace("_", " "))
+    return f"{shown} ({variant})" if variant else shown
+
+
+def scope_title(scope: dict[str, str]) -> str:
+    """`BadEncoder, CIFAR-10 → GTSRB, target class 12`."""
+    target = f", target class {scope['target']}" if scope.get("target") else ""
+    return f"{name(scope['attack'])}, {name(scope['pretrain'])} → {name(scope['downstream'])}{target}"
+
+
+def seeds_words(counts: Sequence[int]) -> str:
+    """`n = 2 seeds`, `n = 2 to 3 seeds`."""
+    low, high = min(counts), max(counts)
+    return f"n = {high} seed{'s' * (high > 1)}" if low == high else f"n = {low} to {high} seeds"
+
+
+def interval_words(counts: Sequence[int]) -> str:
+    """What the marks of a figure of seeds mean, n included.
+
+    Args:
+        counts: The n of each mean drawn.
+    """
+    if not counts:
+        return ""
+    text = f"Small marks: single seeds; large: their mean ({seeds_words(counts)}). "
+    if max(counts) < 3:
+        return text + "Below n = 3 no interval is drawn."
+    few = " (none below n = 3)" if min(counts) < 3 else ""
+    return text + f"Whiskers: 95 % t interval of the mean over seeds{few}."

@@ -1,0 +1,135 @@
+"""The study as the runner sees it: profiles as lists of notebooks, what their results depend on, the closing words."""
+
+import dataclasses
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from distill_lib.study import tables
+from distill_lib.study.config import PROFILES, Profile, load_profile
+
+# Notebook -> the figures that it must make.
+NOTEBOOKS = {
+    "01_attack": ("trigger", "injection"),
+    "02_teacher": ("teachers",),
+    "03_student": ("students",),
+    "04_loss": ("losses",),
+    "05_analysis": ("tsne", "acc_asr", "headline"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A notebook of a profile, for the job table."""
+
+    notebook: str
+    parameters: dict[str, Any]
+    needs: tuple[str, ...]
+    makes: tuple[str, ...]
+    gpu: bool
+    minutes: float | None
+
+
+@dataclass(frozen=True)
+class MainJob:
+    """A profile with its notebooks."""
+
+    profile: Profile
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self.profile.name
+
+    @property
+    def notebooks(self) -> list[Entry]:
+        """The notebooks in order; the analysis reads the tables of all before it."""
+        entries, before = [], ()
+        for stem, figures in NOTEBOOKS.items():
+            makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
+            parameters = {"seeds": list(self.profile.seeds), "device": "auto"}
+            needs = before if stem == "05_analysis" else ()
+            minutes = self.profile.minutes.get(stem)
+            entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
+            before = (*before, stem)
+        return entries
+
+
+def names() -> list[str]:
+    """The profiles' names."""
+    return list(PROFILES)
+
+
+def load(name: str) -> MainJob:
+    """A profile.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    return MainJob(load_profile(name))
+
+
+@cache
+def _stages(profile: Profile, device: str | None, data_dir: Path | None):
+    from distill_lib.study.session import open_stages
+
+    return open_stages(profile, device or "auto", data_dir)
+
+
+def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
+    """Find out at once whether the profile can run here.
+
+    Raises:
+        UsageError: If there is no such device, or an image set is missing or wrong.
+    """
+    stages = _stages(job.profile, device, data_dir)
+    for name in job.profile.downstream:
+        stages.target(name)
+        stages.facts(name, "test")
+    stages.share_size()
+
+
+def fingerprint(job: MainJob, _: Any, data_dir: Path | None) -> dict[str, Any]:
+    """All that can change a notebook's result besides its cells and parameters."""
+    from distill_lib.study.stages import VERSIONS
+
+    stages = _stages(job.profile, None, data_dir)
+    settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
+    return {"settings": settings, "versions": VERSIONS, "images": _images(stages), "precision": stages.precision}
+
+
+def _images(stages) -> dict[str, Any]:
+    profile = stages.profile
+    stages.pretraining_facts  # noqa: B018 (loads)
+    for name in profile.downstream:
+        stages.facts(name), stages.facts(name, "test")
+    return {where: dataclasses.asdict(facts) for where, facts in sorted(stages.known.items())}
+
+
+def about(job: MainJob, data_dir: Path | None) -> dict[str, Any]:
+    """For the manifest: the settings, and each image set's source, hash and size."""
+    stages = _stages(job.profile, None, data_dir)
+    return {"configuration": asdict(job.profile), "data": _images(stages), "precision": stages.precision}
+
+
+def headline(job: MainJob, root: Path) -> str:
+    """What a run ends with: ACC and ASR before and after, means over seeds and downstream sets, and where all is."""
+    rows = tables.read(root / "results" / job.name / "distillation.csv")
+    recipe = job.profile.distillation
+    wanted = {
+        "clean encoder": {"stage": "clean"},
+        "attacked": {"stage": "attacked"},
+        "clean share alone": {"defence": "clean_share"},
+        "fine-tuned": {"defence": "finetune"},
+        f"distilled ({recipe.teacher}, {recipe.student}, {recipe.loss})": {
+            "defence": "distillation", "teacher": recipe.teacher, "student": recipe.student, "loss": recipe.loss,
+        },
+    }  # fmt: skip
+    lines = [f"{job.name}: means over seeds and downstream sets, in percent", f"{'':38s} ACC    ASR  placebo   n"]
+    for label, where in wanted.items():
+        found = [row for row in rows if all(row[column] == value for column, value in where.items())]
+        if found:
+            means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
+            lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
+    return "\n".join([*lines, f"figures: figures/{job.name}/   tables: results/{job.name}/"])

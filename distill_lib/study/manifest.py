@@ -1,0 +1,99 @@
+"""How a profile's results were made: versions, hardware, configuration, data, revision, cost of each job."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from distill_lib.study import progress, store
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "matplotlib",
+    "papermill",
+    "ipykernel",
+)
+
+
+def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str, Any]]) -> bool:
+    """Write `manifest.json` after a run that did something.
+
+    Args:
+        path: The manifest; its folder belongs to the repository whose revision is recorded.
+        about: What the study says of itself: `configuration`, `data` (source and hash of each image set).
+        records: The jobs' records (`job.json`). Where the manifest knows a job's key, its cost stays:
+            a notebook that is only drawn again finds its artefacts in the store.
+
+    Returns:
+        Whether the file changed: not where there is no record that it does not know.
+    """
+    old = progress.read(path) or {}
+    jobs = dict(old.get("jobs", {}))
+    for record in records:
+        cost = {name: record[name] for name in ("key", "wall_s", "peak_rss_mb")}
+        if jobs.get(record["name"], {}).get("key") != cost["key"]:
+            jobs[record["name"]] = cost
+    if old and jobs == old.get("jobs"):
+        return False
+    revision = {"git": _git(path.parent)}
+    with store.writing(path.parent):
+        store.write_json(
+            path, {**about, "versions": versions(), "hardware": hardware(), **revision, "jobs": jobs}
+        )
+    return True
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """The processor's name, the cores that this process may use, the GPUs' names, the system."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    return {
+        "cpu": _cpu(),
+        "cores": cores,
+        "gpus": gpus,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return (
+            _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+        )
+
+
+def _git(folder: Path) -> dict[str, Any]:
+    """The revision, and whether code or notebooks differ from it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    revision = _output("git", "-C", str(folder), "rev-parse", "HEAD")
+    changed = _output("git", "-C", str(folder), "status", "--porcelain", "--", ":/distill_lib", ":/notebooks")
+    return {"revision": revision or None, "changed": bool(changed)}
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

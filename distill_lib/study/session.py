@@ -1,0 +1,197 @@
+"""What a notebook calls: the study opened on one profile, its cells, their rows, and the result file at the end."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas
+from torch import Tensor
+
+from distill_lib.errors import UsageError, choose
+from distill_lib.evaluation.probes import PROBES
+from distill_lib import plots
+from distill_lib.study import tables
+from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
+from distill_lib.study.config import Profile, load_profile
+from distill_lib.study.progress import Reporter
+from distill_lib.study.stages import DEFENCES, STUDENTS, TEACHERS, Stages
+from distill_lib.study.store import Artefact, Store, write_json
+from distill_lib.training.device import resolve_device
+from distill_lib.vision.encoders import Encoder
+
+ATTACKS = ("badencoder",)
+COLUMNS = {"distillation": DISTILLATION_COLUMNS, "sweeps": SWEEP_COLUMNS}
+
+
+def open_study(
+    profile: str,
+    pretrain: str | None = None,
+    attack: str | None = None,
+    downstream: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    device: str = "auto",
+    overrides: dict[str, Any] | None = None,
+) -> "Study":
+    """Open the study; this is the one place that looks at environment variables.
+
+    DISTILL_RUNS (the store, default `runs`), DISTILL_DATA (folder of image archives), DISTILL_RESULT and
+    DISTILL_PROGRESS (set by the runner).
+
+    Args:
+        profile: Name of a profile, or a TOML file.
+        pretrain: Pre-training set in place of the profile's.
+        attack: Attack in place of the profile's.
+        downstream: Attacked sets in place of the profile's.
+        seeds: Seeds in place of the profile's.
+        device: `auto`, `cpu` or `cuda`; `auto` takes the profile's.
+        overrides: Settings by dotted key. What they give is shown and not written to the result tables.
+
+    Raises:
+        UsageError: For any wrong value.
+    """
+    settings = load_profile(profile, overrides)
+    changes = {"pretrain": pretrain, "attack": attack, "downstream": tuple(downstream), "seeds": tuple(seeds)}
+    settings = replace(settings, **{name: value for name, value in changes.items() if value})
+    choose("attack", settings.attack, dict.fromkeys(ATTACKS))
+    if seeds:
+        settings = replace(settings, compared_seeds=tuple(settings.seeds))
+    result = os.environ.get("DISTILL_RESULT")
+    return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
+
+
+def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None = None) -> Stages:
+    """The stages of a profile in this repository's store; `auto` is the profile's own device."""
+    data = data_dir or os.environ.get("DISTILL_DATA")
+    runs = Path(os.environ.get("DISTILL_RUNS", repository() / "runs"))
+    progress = Path(os.environ.get("DISTILL_PROGRESS", runs / "progress.json"))
+    where = resolve_device(settings.device if device == "auto" else device)
+    return Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
+
+
+def repository() -> Path:
+    """The folder that holds `notebooks/`: the working directory or one above it."""
+    here = Path.cwd()
+    return next((each for each in (here, *here.parents) if (each / "notebooks").is_dir()), here)
+
+
+class Study:
+    """A profile with its store: gives encoders, rows and figures to a notebook.
+
+    Attributes:
+        stages: What makes the artefacts.
+        profile: All settings.
+    """
+
+    def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool):
+        self.stages, self.profile, self.root = stages, stages.profile, root
+        self._result, self._trial = result, trial
+        self._rows: dict[str, list[dict]] = {"distillation": [], "sweeps": []}
+        self._figures: list[str] = []
+
+    # ---- cells -------------------------------------------------------------------------------------------------
+
+    def clean(self, downstream: str, seed: int) -> Cell:
+        """The encoder before the attack, measured under the attack's trigger and target."""
+        profile = self.profile
+        target = self.stages.target(downstream)
+        return Cell(profile.pretrain, profile.attack, downstream, target, "clean", "none", "", "", "", seed)
+
+    def attacked(self, downstream: str, seed: int) -> Cell:
+        """The encoder with the backdoor."""
+        return replace(self.clean(downstream, seed), stage="attacked")
+
+    def everywhere(self) -> list[Cell]:
+        """The attacked encoder of each downstream set and seed."""
+        return [self.attacked(name, seed) for name in self.profile.downstream for seed in self.profile.seeds]
+
+    def compared(self) -> list[Cell]:
+        """The attacked encoders on which teachers, students and losses are compared."""
+        return [self.attacked(self.profile.compared, seed) for seed in self.profile.compared_seeds]
+
+    def recipe(self, cells: Iterable[Cell], **changes: str) -> list[Cell]:
+        """The recipe named beforehand (finetuned, warmup, at), or with one component changed, on each of the cells."""
+        settings = self.profile.distillation
+        parts = {"teacher": settings.teacher, "student": settings.student, "loss": settings.loss, **changes}
+        choose("teacher", parts["teacher"], TEACHERS)
+        choose("student", parts["student"], STUDENTS)
+        return [cell.distilled(**parts) for cell in cells]
+
+    def defence(self, cells: Iterable[Cell], name: str) -> list[Cell]:
+        """A plain defence on each of the cells."""
+        choose("defence", name, DEFENCES)
+        return [cell.defended(name) for cell in cells]
+
+    # ---- results -----------------------------------------------------------------------------------------------
+
+    def measure(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+        """Make what is missing and measure it; the rows, one a cell, by the profile's primary probe.
+
+        The other probes' rows go to the sweeps.
+        """
+        rows = []
+        for cell in cells:
+            measured = self.stages.measured(cell)
+            for probe in PROBES:
+                row = {**cell.identity(), **measured.metrics[probe], "key": measured.key}
+                if probe == self.profile.evaluation.probe:
+                    rows.append(row)
+                else:
+                    self._rows["sweeps"].append({"study": "distillation", **row, "setting": "probe", "value": probe})
+        self._rows["distillation"] += rows
+        return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def table(self) -> pandas.DataFrame:
+        """Every row of this profile's table so far: those of earlier notebooks, and this one's."""
+        earlier = tables.read(self.root / "results" / self.profile.name / "distillation.csv")
+        numbers = ("target", "seed", *DISTILLATION_COLUMNS[10:-1])
+        frame = pandas.DataFrame(earlier, columns=DISTILLATION_COLUMNS)
+        frame[list(numbers)] = frame[list(numbers)].apply(pandas.to_numeric)
+        frame = pandas.concat([frame, pandas.DataFrame(self._rows["distillation"], columns=DISTILLATION_COLUMNS)])
+        identity = list(DISTILLATION_COLUMNS[:10])
+        return frame.fillna({name: "" for name in ("teacher", "student", "loss")}).drop_duplicates(identity, keep="last")
+
+    def encoder(self, cell: Cell) -> Encoder:
+        """The encoder of a cell, made if it is missing."""
+        return self.stages.encoder(self.stages.encoder_of(cell))
+
+    def artefact(self, cell: Cell) -> Artefact:
+        """The stored encoder of a cell: its log, settings and cost."""
+        return self.stages.encoder_of(cell)
+
+    def sample(self, downstream: str, count: int) -> tuple[Tensor, Tensor]:
+        """The first test images (count, 3, H, W), uint8, of a downstream set and their labels: one fixed sample."""
+        images = self.stages.images(downstream, "test").subset(range(count))
+        return images.images, images.labels
+
+    # ---- the end of a notebook ---------------------------------------------------------------------------------
+
+    def figure(self, name: str, figure, numbers: dict, alt: str):
+        """Save a figure of this profile (png, svg, json) and hand it back to be shown."""
+        if not self._trial:
+            folder = self.root / "figures" / self.profile.name
+            plots.save(figure, folder, name, numbers, alt)
+            self._figures += [f"figures/{self.profile.name}/{name}.{end}" for end in ("png", "svg", "json")]
+        return figure
+
+    def finish(self) -> str:
+        """Merge the rows into the result tables and write the notebook's result file: the last cell's call."""
+        if self._trial:
+            self._write([])
+            return "Settings were overridden: nothing was written to results/ or figures/."
+        folder = self.root / "results" / self.profile.name
+        runs, written = self.stages.store.root, []
+        for study, rows in self._rows.items():
+            if rows:
+                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs)
+                written.append(f"results/{self.profile.name}/{study}.csv")
+        self._write(written)
+        return f"{sum(map(len, self._rows.values()))} rows in {' and '.join(written) or 'no table'}."
+
+    def _write(self, written: list[str]) -> None:
+        if self._result:
+            write_json(self._result, {"figures": self._figures, "tables": written})
+
+
+__all__ = ["Profile", "Study", "UsageError", "open_study"]

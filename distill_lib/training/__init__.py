@@ -1,0 +1,1 @@
+"""One training loop, the contrastive and supervised objectives, checkpoints, device and precision."""

@@ -1,0 +1,1 @@
+"""Images on the device: encoders, their features, batched augmentation, triggers."""

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The tests on one command, in the same environment as run_all.sh.
+#   ./run_tests.sh [pytest's arguments]             the suite, without the two kinds below
+#   ./run_tests.sh --browser [pytest's arguments]   only the tests that drive a real browser
+#   ./run_tests.sh --slurm [pytest's arguments]     only the tests that start a real Slurm
+set -u
+
+marks="not browser and not slurm"
+case ${1:-} in
+  --browser|--slurm) marks=${1#--}; shift ;;
+esac
+
+. "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
+pick_python "pytest>=8" pytest-timeout
+cd "$root" || exit
+exec "$PY" -m pytest -m "$marks" "$@"
