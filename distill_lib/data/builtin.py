@@ -39,6 +39,7 @@ from distill_lib.errors import choose
 
 VERSION = 1  # raise it when the code below draws other pixels from the same constants: old caches are left alone
 SEED = 2024
+INK = 0.7
 _CHUNK = 500  # images drawn at once: their planes fit a processor's cache
 _TURN = 3.1416  # any direction
 _TRAIN_SOURCES = 2 / 3  # share of the 1,797 handwritten digits whose renderings are training images
@@ -84,7 +85,7 @@ def _things(
     mask = cover(body, plane.unit)
     fill = np.broadcast_to(front, canvas.shape).copy()
     texture = np.floor(rng.random(n) * 1.5 * len(textures.TEXTURES)).astype(int)  # a third of them plain
-    paint(fill, textures.by_kind(rng, _inside(rng, plane), texture), shade(rng, front, back, look))
+    paint(fill, textures.by_kind(rng, _inside(rng, plane), texture), shade(rng, front, back, look._replace(relief=INK)))
     paint(fill, cover(detail, plane.unit), shade(rng, front, back, look._replace(relief=1.0)))
     outline = cover(np.abs(body) - uniform(rng, n, 0.03, 0.08), plane.unit) * (uniform(rng, n) < 0.3)
     paint(canvas, mask, fill)
@@ -104,12 +105,12 @@ def _inside(rng: np.random.Generator, plane: Plane) -> Plane:
 
 
 def _objects(rng: np.random.Generator, labels: np.ndarray, look: Look) -> np.ndarray:
-    plane = place(rng, len(labels), scale=(0.55, 0.95), shift=0.25, turn=0.5, stretch=0.25, shear=0.2)
+    plane = place(rng, len(labels), scale=(0.75, 1.0), shift=0.15, turn=0.5, stretch=0.25, shear=0.2)
     return _things(rng, labels, look, motifs.OBJECTS, plane)
 
 
 def _shapes(rng: np.random.Generator, labels: np.ndarray, look: Look) -> np.ndarray:
-    plane = place(rng, len(labels), scale=(0.45, 0.8), shift=0.3, turn=_TURN, stretch=0.15, shear=0.1)
+    plane = place(rng, len(labels), scale=(0.6, 0.95), shift=0.2, turn=_TURN, stretch=0.15, shear=0.1)
     return _things(rng, labels, look, motifs.SHAPES, plane)
 
 
@@ -128,7 +129,7 @@ def _digits(rng: np.random.Generator, pictures: np.ndarray, look: Look) -> np.nd
     """Handwritten digits (n, 8, 8), 0 to 16, drawn with a random pen."""
     n = len(pictures)
     canvas, _, front = _scene(rng, n, look)
-    plane = place(rng, n, scale=(0.6, 0.9), shift=0.15, turn=0.25, stretch=0.15, shear=0.2)
+    plane = place(rng, n, scale=(0.75, 1.0), shift=0.1, turn=0.25, stretch=0.15, shear=0.2)
     level = sample(pictures.astype(np.float32) / 16, plane)
     mask = np.clip((level - uniform(rng, n, 0.25, 0.45)) * uniform(rng, n, 2.5, 5) + 0.5, 0, 1)
     paint(canvas, mask, front)

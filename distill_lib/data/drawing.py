@@ -203,9 +203,9 @@ def finish(rng: np.random.Generator, canvas: np.ndarray, look: Look) -> np.ndarr
     slope = x * uniform(rng, n, -look.light, look.light) + y * uniform(rng, n, -look.light, look.light)
     canvas = canvas * (1 + slope[:, None])
     blurred = _blur(canvas)
-    canvas = canvas + uniform(rng, n, 0, 0.7)[:, None] * (blurred - canvas)
+    canvas = canvas + 0.35 * (blurred - canvas)
     grain = rng.random(canvas.shape, dtype=np.float32) + rng.random(canvas.shape, dtype=np.float32) - 1
-    canvas = canvas + grain * uniform(rng, n, 0, look.noise)[:, None]
+    canvas = canvas + grain * look.noise
     return np.floor(np.clip(canvas, DARKEST, BRIGHTEST) + 0.5).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Figures: each is `numbers_<name>(...) -> dict` and `draw_<name>(numbers) -> Figure`, tied together by one registry.
+"""Figures: each is `numbers_<name>(...) -> dict` and `draw_<name>(numbers) -> Figure`, in one registry.
 
 Nothing here needs torch: a figure is redrawn from its json alone.
 """

@@ -46,6 +46,7 @@ _SPARE = ("$a$", "$b$", "$c$", "$e$", "$g$", "$k$", "$m$", "$n$", "$r$", "$t$", 
 _COLUMNS = 2
 # Most defended encoders lie at a few percent: a square root gives them room.
 _TICKS = (0, 1, 5, 10, 25, 50, 100)
+_BESIDE = 24  # entries of a legend that fit into a panel's place
 
 
 def numbers_acc_asr(table: pd.DataFrame) -> dict:
@@ -71,29 +72,18 @@ def draw_acc_asr(numbers: dict) -> Figure:
     panels = numbers["panels"]
     if not panels:
         return empty("No encoder has been measured yet: the table has no such rows.")
-    columns = min(_COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
     marks = _marks(panels)
-    lines = -(-(len(marks) + len(ANCHORS)) // 3)
-    heights = [2.9] * rows + [0.2 * lines]
-    figure = new_figure(sum(heights) + 0.95)
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
-    axes = np.array([[figure.add_subplot(grid[r, c]) for c in range(columns)] for r in range(rows)])
-    legend = figure.add_subplot(grid[rows, :])
-    legend.set_axis_off()
-    legend.legend(handles=_legend(marks), loc="center", ncols=3, columnspacing=1.5, borderpad=0)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
-    for position, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+    figure, axes, columns = _grid(len(panels), _legend(marks))
+    for position, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
         _panel(ax, panel, marks)
         ax.set_title(scope_title(panel["scope"]), fontsize=9)
         ax.set_xlabel("ASR on non-target images (%, square-root scale)")
         if position % columns == 0:
-            ax.set_ylabel("clean accuracy, ACC (%)")
+            ax.set_ylabel("clean accuracy, ACC (%; not from 0)")
     footer(
         figure,
-        f"{interval_words(counts(panels))} Where there are whiskers, single seeds are left out. Better is up and to the "
-        "left. Arrows: the attack (grey), and the recipe named beforehand (red). The accuracy axes do not begin at 0.",
+        f"{interval_words(counts(panels), singles=False)} Better is up and to the left. "
+        "Arrows: the attack (grey), and the recipe named beforehand (red).",
     )
     return figure
 
@@ -108,6 +98,25 @@ def alt_acc_asr(numbers: dict) -> str:
         )
         parts.append(f"{scope_title(panel['scope'])}: {', '.join(said)}")
     return f"ACC against ASR of every encoder, mean ACC/ASR in percent. {'; '.join(parts) or 'No rows yet'}."
+
+
+def _grid(count: int, handles: list[Line2D]) -> tuple[Figure, list[Axes], int]:
+    """Axes for the panels, with the legend in the place that is left over, or in a row of its own below."""
+    columns = min(_COLUMNS, count)
+    rows, spare = -(-count // columns), count % columns
+    beside = spare > 0 and len(handles) <= _BESIDE
+    across = 2 if beside else 3
+    heights = [2.9] * rows + ([] if beside else [0.2 * -(-len(handles) // across)])
+    figure = new_figure(sum(heights) + 0.75)
+    figure.get_layout_engine().set(h_pad=0.06)
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(count)]
+    key = figure.add_subplot(grid[rows - 1, spare:] if beside else grid[rows, :])
+    key.set_axis_off()
+    spacing = {"columnspacing": 0.8, "handletextpad": 0.3, "borderpad": 0, "fontsize": 8}
+    legend = key.legend(handles=handles, loc="center", ncols=across, **spacing)
+    legend.set_in_layout(not beside)  # wide names must not narrow the panels
+    return figure, axes, columns
 
 
 def _label(key: dict[str, str]) -> dict[str, Any]:

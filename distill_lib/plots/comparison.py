@@ -27,7 +27,7 @@ ORDER = {
 }
 CONTROLS = {"teacher": ("clean", "random")}
 PLURAL = {"teacher": "teachers", "student": "students", "loss": "losses"}
-_RATES = {"acc": "clean accuracy, ACC (%)", "asr": "attack success, ASR on non-target images (%)"}
+_RATES = {"acc": "clean accuracy, ACC (%; not from 0)", "asr": "attack success, ASR on non-target images (%)"}
 
 
 def numbers_comparison(table: pd.DataFrame, factor: str) -> dict:
@@ -75,7 +75,7 @@ def draw_comparison(numbers: dict) -> Figure:
     )
     footer(
         figure,
-        f"{interval_words(counts(groups))} {_key(groups, factor)} The accuracy axis does not begin at 0.",
+        f"{interval_words(counts(groups))} {_key(groups, factor)}",
     )
     return figure
 
@@ -86,7 +86,8 @@ def alt_comparison(numbers: dict) -> str:
     for group in numbers["groups"]:
         cells = (f"{name(c['name'])} {_say(c['acc'])}/{_say(c['asr'])}" for c in group["cells"])
         parts.append(f"{scope_title(group['scope'])}: {', '.join(cells)}")
-    return f"{PLURAL[numbers['factor']].capitalize()} compared, mean ACC/ASR in percent. {'; '.join(parts) or 'No rows yet'}."
+    what = PLURAL[numbers["factor"]].capitalize()
+    return f"{what} compared, mean ACC/ASR in percent. {'; '.join(parts) or 'No rows yet'}."
 
 
 def _place(factor: str, word: str) -> int:

@@ -42,11 +42,11 @@ def numbers_headline(table: pd.DataFrame) -> dict:
 
 @styled
 def draw_headline(numbers: dict) -> Figure:
-    """Left: ASR before and after. Right: the change of accuracy. Ours above, the published row in a box below."""
+    """Left: ASR before and after. Right: the change of accuracy. The published row is boxed, below ours."""
     rows, known = numbers["rows"], numbers["published"]
     if not rows:
         return empty(
-            "The named recipe has not been measured on an attacked encoder yet: nothing to put beside the paper."
+            "The recipe has not been measured on an attacked encoder yet: nothing to put beside the paper."
         )
     figure = new_figure(0.46 * (len(rows) + 1) + 2.05)
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.75, 1]}, sharey=True)
@@ -65,10 +65,10 @@ def draw_headline(numbers: dict) -> Figure:
         ax.tick_params(axis="y", length=0)
     footer(
         figure,
-        f"Ours: {_RECIPE_WORDS}. Left: open circle attacked, filled distilled. Right: triangle, distilled − attacked; square, "
-        f"distilled − clean; paired by seed. {interval_words(counts(rows))}\n"
-        f"Published: {known['source'].split(' (')[0]}, {known['note']}; ASR denominator not stated, n and intervals not given. "
-        "Not comparable row by row.",
+        f"Ours: {_RECIPE_WORDS}. Left: open circle attacked, filled distilled. Right: triangle, distilled "
+        f"− attacked; square, distilled − clean; paired by seed. {interval_words(counts(rows))}\n"
+        f"Published: {known['source'].split(' (')[0]}, {known['note']}; ASR's denominator, n and intervals: "
+        "not stated. Not comparable row by row.",
     )
     return figure
 
@@ -83,8 +83,9 @@ def alt_headline(numbers: dict) -> str:
         for row in numbers["rows"]
     ]
     p = numbers["published"]
+    said = "; ".join(ours).replace("\n", " ") or "no rows yet"
     return (
-        f"ASR in percent before and after distillation. Ours: {'; '.join(ours).replace(chr(10), ' ') or 'no rows yet'}. Published, in another set-up: "
+        f"ASR in percent before and after distillation. Ours: {said}. Published, in another set-up: "
         f"{p['asr_before']} to {p['asr_after']}, ACC {p['acc_change']:+}."
     )
 

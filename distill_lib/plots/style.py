@@ -16,10 +16,11 @@ YELLOW, BLUE, VERMILION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A
 WIDTH = 7.4  # inches: a notebook cell's width
 DPI = 130
 _LINE = 0.155  # inches, one line of a footer
+_SMALL = "Small marks: single seeds"
 
 STYLE = {
     "font.size": 9,
-    "font.family": "sans-serif",  # first of them DejaVu Sans, which comes with matplotlib: the same everywhere
+    "font.family": "sans-serif",  # first of them DejaVu Sans, which comes with matplotlib
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -104,9 +105,8 @@ def footer(figure: Figure, text: str) -> None:
     lines = [line for part in text.split("\n") for line in textwrap.wrap(part, int(width * 17.5))]
     room = (len(lines) * _LINE + 0.12) / height
     figure.get_layout_engine().set(rect=(0, room, 1, 1 - room))
-    figure.text(
-        0.01, 0.06 / height, "\n".join(lines), fontsize=7.8, color="#444444", va="bottom", linespacing=1.3
-    )
+    style = {"fontsize": 7.8, "color": "#444444", "va": "bottom", "linespacing": 1.3}
+    figure.text(0.01, 0.06 / height, "\n".join(lines), **style)
 
 
 def empty(text: str) -> Figure:
@@ -124,8 +124,8 @@ def name(word: str) -> str:
 
 
 def scope_title(scope: dict[str, str]) -> str:
-    """`BadEncoder, CIFAR-10 → GTSRB, target class 12`."""
-    target = f", target class {scope['target']}" if scope.get("target") else ""
+    """`BadEncoder, CIFAR-10 → GTSRB, target 12`."""
+    target = f", target {scope['target']}" if scope.get("target") else ""
     return f"{name(scope['attack'])}, {name(scope['pretrain'])} → {name(scope['downstream'])}{target}"
 
 
@@ -135,16 +135,23 @@ def seeds_words(counts: Sequence[int]) -> str:
     return f"n = {high} seed{'s' * (high > 1)}" if low == high else f"n = {low} to {high} seeds"
 
 
-def interval_words(counts: Sequence[int]) -> str:
+def interval_words(counts: Sequence[int], singles: bool = True) -> str:
     """What the marks of a figure of seeds mean, n included.
 
     Args:
         counts: The n of each mean drawn.
+        singles: Whether single seeds are drawn beside an interval too.
     """
     if not counts:
         return ""
-    text = f"Small marks: single seeds; large: their mean ({seeds_words(counts)}). "
+    if max(counts) == 1:
+        return "Each mark is a single seed (n = 1): no interval."
     if max(counts) < 3:
-        return text + "Below n = 3 no interval is drawn."
-    few = " (none below n = 3)" if min(counts) < 3 else ""
-    return text + f"Whiskers: 95 % t interval of the mean over seeds{few}."
+        return f"{_SMALL}; large: their mean ({seeds_words(counts)}). Below n = 3 no interval is drawn."
+    few = min(counts) < 3
+    small = f"{_SMALL}; large: their mean" if singles else "Marks: mean over seeds"
+    if few and not singles:
+        small = f"{_SMALL} where n < 3; large: their mean"
+    return (
+        f"{small} ({seeds_words(counts)}). Whiskers: 95 % t interval of the mean{', none below n = 3' * few}."
+    )

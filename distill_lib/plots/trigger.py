@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from distill_lib.plots.style import WIDTH, empty, footer, name, new_figure, styled
 
-ROWS = {"clean": "clean", "triggered": "triggered", "placebo": "placebo", "difference": "|triggered − clean|"}
+ROWS = {"clean": "clean", "triggered": "triggered", "placebo": "placebo", "difference": "difference"}
 _FEW_COLUMNS = 6  # with fewer images the figure gets narrower, not the images larger
 
 
@@ -72,8 +72,9 @@ def draw_trigger(numbers: dict) -> Figure:
     arrow = " Arrows: what the downstream classifier says." if predictions else ""
     footer(
         figure,
-        f"{name(numbers['attack'])}: the trigger changes {changed:.1f} % of the pixels, by at most {peak} of 255."
-        f" Columns: {count} images and their true classes.{arrow}",
+        f"{name(numbers['attack'])}: the trigger changes {changed:.1f} % of the pixels, by up to {peak} "
+        f"of 255 levels. Difference: |triggered − clean|. Columns: {count} images with their true "
+        f"classes.{arrow}",
     )
     return figure
 
@@ -82,8 +83,8 @@ def alt_trigger(numbers: dict) -> str:
     """The figure in words."""
     changed = 100 * (_images(numbers)["difference"].max(-1) > 0).mean() if numbers["clean"] else 0
     return (
-        f"{len(numbers['clean'])} images in four rows: clean, with the trigger of {name(numbers['attack'])}, with the placebo, "
-        f"and the difference of triggered and clean, which covers {changed:.1f} % of the pixels."
+        f"{len(numbers['clean'])} images in four rows: clean, with the trigger of {name(numbers['attack'])}, "
+        f"with the placebo, and the triggered ones' difference to the clean: {changed:.1f} % of the pixels."
     )
 
 

@@ -14,10 +14,10 @@ from distill_lib.plots.style import (
     BLUE,
     GREEN,
     GREY,
+    ORANGE,
     PURPLE,
     SKY,
     VERMILION,
-    ORANGE,
     empty,
     footer,
     new_figure,
@@ -41,7 +41,7 @@ _NEIGHBOURS = 10
 
 
 def choose_rows(
-    labels: ArrayLike, target: int, classes: int = 8, per_class: int = 40, triggered: int = 120, seed: int = 0
+    labels: ArrayLike, target: int, classes: int = 8, per_class: int = 30, triggered: int = 100, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """A fixed sample of a test set, the same for every encoder.
 
@@ -61,7 +61,10 @@ def choose_rows(
     found, counts = np.unique(labels[labels != target], return_counts=True)
     # Equal counts: the lower class number first.
     others = found[np.argsort(-counts, kind="stable")][: min(classes, MOST_CLASSES) - 1]
-    draw = lambda rows, most: np.sort(rng.permutation(rows)[:most])  # noqa: E731
+
+    def draw(rows: np.ndarray, most: int) -> np.ndarray:
+        return np.sort(rng.permutation(rows)[:most])
+
     clean = [draw(np.flatnonzero(labels == c), per_class) for c in (target, *np.sort(others))]
     return {
         "clean": np.concatenate(clean),
@@ -72,7 +75,7 @@ def choose_rows(
 def embed(
     clean: ArrayLike, triggered: ArrayLike, reference: ArrayLike, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """One t-SNE of clean images, triggered images and reference inputs together (van der Maaten & Hinton 2008).
+    """One t-SNE of clean images, triggered images and reference inputs together (van der Maaten, 2008).
 
     Features are L2-normalised first, as the downstream head sees them.
 
@@ -96,7 +99,7 @@ def embed(
 
 
 def share_near_target(clean: ArrayLike, labels: ArrayLike, triggered: ArrayLike, target: int) -> float:
-    """Percent of triggered images most of whose 10 nearest clean neighbours (by cosine) are of the target class.
+    """Percent of triggered images most of whose 10 nearest clean neighbours (by cosine) are of the target.
 
     Measured in the encoder's own space: distances in a t-SNE view mean little.
     """
@@ -152,13 +155,14 @@ def draw_tsne(numbers: dict) -> Figure:
         columnspacing=1.2,
         handletextpad=0.4,
     )
-    first = next(iter(panels.values()))
+    first, about = next(iter(panels.values())), f"{numbers['about']}. " if numbers["about"] else ""
     footer(
         figure,
-        f"{numbers['about']}{'. ' if numbers['about'] else ''}t-SNE of L2-normalised features, one seed, the same "
-        f"{len(first['clean'])} clean and {len(first['triggered'])} triggered images of other classes in each panel; axes have no "
-        f"unit and panels no common one. Below: share of triggered images most of whose {_NEIGHBOURS} nearest clean "
-        "neighbours in the encoder's own space are of the target class; single measurements, no interval.",
+        f"{about}t-SNE of L2-normalised features, one seed, the same {len(first['clean'])} clean images and "
+        f"{len(first['triggered'])} triggered images of other classes in each panel; axes have no "
+        "unit, panels no common one. Below: share of triggered images most of whose "
+        f"{_NEIGHBOURS} nearest clean neighbours in the encoder's own space are of the target class; single "
+        "measurements, no interval.",
     )
     return figure
 
@@ -168,8 +172,8 @@ def alt_tsne(numbers: dict) -> str:
     target = numbers["classes"].get(str(numbers["target"]), numbers["target"])
     parts = [f"{PANELS.get(p, p)} {v['share_near_target']:.0f} %" for p, v in numbers["panels"].items()]
     return (
-        f"t-SNE views of the encoder's features. Share of triggered images that lie among clean images of the target class "
-        f"({target}): {', '.join(parts)}."
+        "t-SNE views of the features. Share of triggered images that lie among clean images of the "
+        f"target class ({target}): {', '.join(parts)}."
     )
 
 

@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from distill_lib import plots
 from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES
-from distill_lib import plots
 from distill_lib.study import tables
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.config import Profile, load_profile
 from distill_lib.study.progress import Reporter
-from distill_lib.study.stages import DEFENCES, STUDENTS, TEACHERS, Stages
+from distill_lib.study.stages import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS, Stages
 from distill_lib.study.store import Artefact, Store, write_json
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
+from distill_lib.vision.features import extract
+from distill_lib.vision.triggers import Patch, placebo
 
 ATTACKS = ("badencoder",)
 COLUMNS = {"distillation": DISTILLATION_COLUMNS, "sweeps": SWEEP_COLUMNS}
@@ -82,7 +85,10 @@ class Study:
     Attributes:
         stages: What makes the artefacts.
         profile: All settings.
+        VERDICT_COLUMNS: What a notebook shows of the verdicts.
     """
+
+    VERDICT_COLUMNS = ["claim", "downstream", "verdict", "comparison", "effect", "low", "high", "n"]
 
     def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool):
         self.stages, self.profile, self.root = stages, stages.profile, root
@@ -125,22 +131,39 @@ class Study:
 
     # ---- results -----------------------------------------------------------------------------------------------
 
-    def measure(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+    def measure(self, cells: Iterable[Cell], **setting: Any) -> pandas.DataFrame:
         """Make what is missing and measure it; the rows, one a cell, by the profile's primary probe.
 
         The other probes' rows go to the sweeps.
+
+        Args:
+            cells: What to measure.
+            setting: What is off the profile's defaults, as name=value: then every row goes to the sweeps.
         """
+        rows = [self._rows_of(cell, self.stages.measured(cell), setting) for cell in cells]
+        return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def random(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+        """The same rates with random weights in the encoder's place: what the head can do by itself."""
         rows = []
         for cell in cells:
-            measured = self.stages.measured(cell)
-            for probe in PROBES:
-                row = {**cell.identity(), **measured.metrics[probe], "key": measured.key}
-                if probe == self.profile.evaluation.probe:
-                    rows.append(row)
-                else:
-                    self._rows["sweeps"].append({"study": "distillation", **row, "setting": "probe", "value": probe})
-        self._rows["distillation"] += rows
+            measured = self.stages.measured(cell, encoder=self.stages.untrained(cell.seed))
+            rows.append(self._rows_of(cell, measured, {"encoder": "random"}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def _rows_of(self, cell: Cell, measured: Artefact, setting: dict[str, Any]) -> dict[str, Any]:
+        """File a measurement's rows, one a probe, and give the primary probe's."""
+        primary = self.profile.evaluation.probe
+        for probe in PROBES:
+            row = {**cell.identity(), **measured.metrics[probe], "key": measured.key}
+            off = {**setting, **({} if probe == primary else {"probe": probe})}
+            if off:
+                names = sorted(off)
+                which = {"setting": ";".join(names), "value": ";".join(str(off[name]) for name in names)}
+                self._rows["sweeps"].append({"study": "distillation", **row, **which})
+            else:
+                self._rows["distillation"].append(row)
+        return {**cell.identity(), **measured.metrics[primary], "key": measured.key}
 
     def table(self) -> pandas.DataFrame:
         """Every row of this profile's table so far: those of earlier notebooks, and this one's."""
@@ -152,6 +175,39 @@ class Study:
         identity = list(DISTILLATION_COLUMNS[:10])
         return frame.fillna({name: "" for name in ("teacher", "student", "loss")}).drop_duplicates(identity, keep="last")
 
+    @property
+    def trigger(self) -> Patch:
+        """The attacker's trigger."""
+        return self.stages.trigger()
+
+    @property
+    def placebo(self) -> Patch:
+        """The control trigger."""
+        return placebo(self.trigger)
+
+    # ---- things to look at -------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """What this study is made of, in three lines."""
+        profile, encoder = self.profile, self.profile.encoder
+        return (
+            f"{profile.name}: {profile.summary}\n"
+            f"pre-trained on {profile.pretrain}, attacked for {', '.join(profile.downstream)}; seeds {list(profile.seeds)}\n"
+            f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}; "
+            f"{self.stages.device}, {self.stages.precision}; the defender holds {self.stages.share_size()} clean images"
+        )
+
+    def budget_table(self) -> pandas.DataFrame:
+        """Augmented images that each part of each defence may use."""
+        budget, parts = self.profile.defender, {}
+        teacher, warmup = int(budget.views * budget.teacher), int(budget.views * budget.warmup)
+        for name, spent in {"finetuned teacher, warm-up student": (teacher, warmup), "poisoned teacher": (0, warmup),
+                            "random student": (teacher, 0)}.items():  # fmt: skip
+            parts[name] = [*spent, budget.views - sum(spent)]
+        for name in ("finetune", "clean_share"):
+            parts[name] = [budget.views, 0, 0]
+        return pandas.DataFrame(parts, index=["contrastive repair", "warm-up", "distillation"]).T
+
     def encoder(self, cell: Cell) -> Encoder:
         """The encoder of a cell, made if it is missing."""
         return self.stages.encoder(self.stages.encoder_of(cell))
@@ -160,20 +216,46 @@ class Study:
         """The stored encoder of a cell: its log, settings and cost."""
         return self.stages.encoder_of(cell)
 
-    def sample(self, downstream: str, count: int) -> tuple[Tensor, Tensor]:
-        """The first test images (count, 3, H, W), uint8, of a downstream set and their labels: one fixed sample."""
-        images = self.stages.images(downstream, "test").subset(range(count))
-        return images.images, images.labels
+    def teacher(self, cell: Cell, name: str) -> Encoder:
+        """A teacher for an attacked cell."""
+        return self.stages.encoder(choose("teacher", name, TEACHERS)(self.stages, cell)[0])
+
+    def student(self, cell: Cell, name: str) -> Encoder:
+        """A student as it is before the distillation."""
+        start = choose("student", name, STUDENTS)(self.stages, cell)[0]
+        return self.stages.encoder(start) if start else self.stages.fresh(cell.seed + FRESH_STUDENT)
+
+    def sample(self, downstream: str, count: int = 1000) -> tuple[Tensor, Tensor]:
+        """Test images (count, 3, H, W), uint8, of a downstream set and their labels: one fixed sample."""
+        images = self.stages.limited_test(downstream, count)
+        return images.images.cpu(), images.labels.cpu()
+
+    def classes(self, downstream: str) -> tuple[str, ...]:
+        """Class names of a downstream set."""
+        return self.stages.images(downstream).classes
+
+    def reference(self, cell: Cell) -> Tensor:
+        """The reference inputs (R, 3, H, W), uint8, of an attacked cell."""
+        rows = self.stages.attacked(cell.seed, cell.downstream).metrics["references"]
+        return self.stages.downstream(cell.downstream)[0].images[rows].cpu()
+
+    def view(self, cell: Cell, rows: dict[str, Any]) -> dict[str, Any]:
+        """Features of sampled test images, clean and triggered, and of the reference: what a t-SNE panel needs."""
+        images, labels = self.sample(cell.downstream)
+        encoder = self.encoder(cell)
+        shown = {"clean": images[rows["clean"]], "triggered": self.trigger(images[rows["triggered"]])}
+        found = {name: extract(encoder, each).cpu().numpy() for name, each in shown.items()}
+        reference = extract(encoder, self.reference(cell)).cpu().numpy()
+        return {**found, "reference": reference, "labels": labels[rows["clean"]].tolist()}
 
     # ---- the end of a notebook ---------------------------------------------------------------------------------
 
-    def figure(self, name: str, figure, numbers: dict, alt: str):
-        """Save a figure of this profile (png, svg, json) and hand it back to be shown."""
-        if not self._trial:
-            folder = self.root / "figures" / self.profile.name
-            plots.save(figure, folder, name, numbers, alt)
-            self._figures += [f"figures/{self.profile.name}/{name}.{end}" for end in ("png", "svg", "json")]
-        return figure
+    def figure(self, kind: str, numbers: dict[str, Any]) -> Figure:
+        """Draw a figure of this profile, save it as png, svg and json, and hand it back to be shown."""
+        if self._trial:
+            return plots.draw(kind, numbers)
+        self._figures += [f"figures/{self.profile.name}/{kind}.{end}" for end in ("png", "svg", "json")]
+        return plots.make(kind, numbers, self.root / "figures" / self.profile.name)
 
     def finish(self) -> str:
         """Merge the rows into the result tables and write the notebook's result file: the last cell's call."""

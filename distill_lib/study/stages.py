@@ -27,8 +27,10 @@ from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Patch, corner_patch, placebo
 
 # Raised when a change of the code changes what a stage makes.
-VERSIONS = {"pretrained": 1, "attacked": 1, "repaired": 1, "distilled": 1, "measured": 1}
+VERSIONS = {"pretrained": 1, "untrained": 1, "attacked": 1, "repaired": 1, "distilled": 1, "measured": 1}
 VALIDATION_SHARE = 0.2
+# Added to a seed, so that a student or a clean share's encoder does not start from the attacked encoder's own weights.
+FRESH_REPAIR, FRESH_STUDENT = 1000, 2000
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ class Stages:
             held = self.images(name, "test")
         return _limited(train, settings.train), _limited(held, settings.test)
 
+    def limited_test(self, name: str, count: int) -> ImageSet:
+        """A fixed sample of the test set."""
+        return _limited(self.images(name, "test"), count)
+
     def share(self, seed: int) -> Tensor:
         """The defender's clean images, uint8 (N, 3, H, W)."""
         return clean_share(self.pretraining, self.profile.defender.share, seed).images
@@ -132,6 +138,10 @@ class Stages:
 
         config = {**self._common(seed), "schedule": asdict(schedule)}
         return self._make("pretrained", config, compute)
+
+    def untrained(self, seed: int) -> Artefact:
+        """Random weights: the floor under every encoder."""
+        return self._make("untrained", self._common(seed), lambda work: (self.fresh(seed).state_dict(), {}))
 
     def attacked(self, seed: int, downstream: str) -> Artefact:
         """The encoder with BadEncoder's backdoor for the target class of one downstream set."""
@@ -184,7 +194,7 @@ class Stages:
         schedule = _schedule(self.profile.defender.optimisation, views, self.share_size())
 
         def compute(work: Workspace):
-            encoder = self.encoder(start) if start else self.fresh(seed + 1000)
+            encoder = self.encoder(start) if start else self.fresh(seed + FRESH_REPAIR)
             log = simclr(encoder, self.share(seed), SimCLRConfig(schedule), seed, _watch(work))
             return _trained(work, encoder, log)
 
@@ -203,7 +213,7 @@ class Stages:
         config = DistilConfig(schedule, cell.loss, loss.weight, settings.nt_xent_weight)
 
         def compute(work: Workspace):
-            pupil = self.encoder(student) if student else self.fresh(cell.seed + 2000)
+            pupil = self.encoder(student) if student else self.fresh(cell.seed + FRESH_STUDENT)
             log = distil(self.encoder(teacher), pupil, self.share(cell.seed), config, cell.seed, _watch(work))
             return _trained(work, pupil, log)
 

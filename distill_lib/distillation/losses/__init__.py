@@ -100,7 +100,7 @@ def resolve(name: str, weight: float | None = None) -> Loss:
 
     Args:
         name: Family, or family and variant.
-        weight: Of its function, instead of the registry's; `resolve(name, resolve(name).weight)` changes nothing.
+        weight: Of its function, instead of the registry's; handing in the registry's own changes nothing.
 
     Raises:
         UsageError: If there is no such loss, the weight is negative or not finite, or has nothing to scale.

@@ -92,8 +92,8 @@ class Excitation(nn.Module):
         hidden = max(1, channels // REDUCTION)
         self.squeeze = nn.Parameter(_he_normal(hidden, channels, generator))
         self.excite = nn.Parameter(_he_normal(channels, hidden, generator))
-        self.squeeze_bias = nn.Parameter(torch.zeros(hidden))
-        self.excite_bias = nn.Parameter(torch.zeros(channels))
+        self.squeeze_bias = nn.Parameter(torch.zeros(hidden, device=generator.device))
+        self.excite_bias = nn.Parameter(torch.zeros(channels, device=generator.device))
 
     def forward(self, pooled: Tensor) -> Tensor:
         held = self.squeeze, self.squeeze_bias, self.excite, self.excite_bias
@@ -103,8 +103,7 @@ class Excitation(nn.Module):
 
 
 def _he_normal(outputs: int, inputs: int, generator: Generator) -> Tensor:
-    drawn = torch.randn(outputs, inputs, generator=generator, device=generator.device)
-    return drawn.cpu() * (2 / outputs) ** 0.5
+    return torch.randn(outputs, inputs, generator=generator, device=generator.device) * (2 / outputs) ** 0.5
 
 
 def _attentive(

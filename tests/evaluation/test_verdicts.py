@@ -1,0 +1,187 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distill_lib.evaluation.cells import tidy
+from distill_lib.evaluation.claims import Claim, Part, load_claims
+from distill_lib.evaluation.verdicts import planting, verdicts
+
+SCOPE = {"pretrain": "cifar10", "attack": "badencoder", "downstream": "gtsrb", "target": 12}
+CELLS = load_claims().cells
+# The recipe wins every comparison, and keeps accuracy.
+BEST = {
+    "clean": (50, 1),
+    "attacked": (49, 97),
+    "recipe": (48, 5),
+    "finetune": (46, 20),
+    "clean_share": (40, 3),
+    **{name: (43, 15) for name in CELLS if name.startswith(("teacher_", "student_", "loss_"))},
+}
+
+
+def table(cells: dict, seeds=range(6), spread: float = 0.4, **scope) -> pd.DataFrame:
+    """A made-up distillation.csv: ACC and ASR of each cell, with a little noise a seed."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, (acc, asr) in cells.items():
+        for seed in seeds:
+            cell = {"defence": "none", **CELLS[name]}
+            noise = spread * rng.normal(size=2)
+            rates = {"acc": acc + noise[0], "asr": asr + noise[1], "placebo_asr": 4.0}
+            rows.append({**SCOPE, **scope, **cell, "seed": seed, "n_test": 100, **rates})
+    return pd.DataFrame(rows)
+
+
+def judged(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    return {row.claim: row for row in verdicts(frame).itertuples()}
+
+
+def test_a_recipe_that_wins_everything_supports_every_claim():
+    found = judged(table(BEST))
+    assert {row.verdict for row in found.values()} == {"supported"}
+    teacher = found["best_teacher"]
+    assert (teacher.n, teacher.seeds, len(teacher.points)) == (6, (0, 1, 2, 3, 4, 5), 6)
+    assert teacher.effect == pytest.approx(15, abs=1)  # 43 - 28
+    assert teacher.low < teacher.effect < teacher.high
+    assert teacher.p < 0.05
+    assert teacher.sign_flip_p == 2 / 64
+    assert found["beats_finetune"].effect_acc == pytest.approx(2, abs=0.7)
+    assert found["beats_finetune"].effect_asr == pytest.approx(-15, abs=0.7)
+
+
+def test_the_weakest_comparison_decides():
+    found = judged(table({**BEST, "student_copy": (48, 6)}, spread=0.05))
+    row = found["best_student"]
+    assert row.comparison == "ACC - ASR: recipe minus student_copy"
+    assert row.effect == pytest.approx(1, abs=0.2)
+
+
+def test_a_better_rival_refutes_that_something_is_best():
+    found = judged(table({**BEST, "loss_sp": (49, 2)}))
+    assert found["best_loss"].verdict == "refuted"
+    assert found["best_loss"].comparison.endswith("loss_sp")
+    assert found["best_loss"].high < 0
+    assert found["best_student"].verdict == "supported"
+
+
+def test_a_rival_that_cannot_be_told_apart_leaves_it_undecided():
+    found = judged(table({**BEST, "loss_afd": (48, 5)}, spread=2))
+    assert found["best_loss"].verdict == "undecided (n = 6)"
+    assert found["best_loss"].p > 0.05
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_fewer_than_six_seeds_decide_nothing_but_show_effect_and_points(n):
+    for row in judged(table(BEST, seeds=range(n))).values():
+        assert row.verdict == f"undecided (n = {n})"
+        assert len(row.points) == n
+        assert row.effect == pytest.approx(np.mean(row.points))
+        assert math.isnan(row.p)
+        assert math.isnan(row.low)
+
+
+def test_explorations_do_not_count_as_seeds():
+    found = judged(table(BEST, seeds=[0, 1, 2, 3, 4, 100, 101, 102]))
+    assert {row.verdict for row in found.values()} == {"undecided (n = 5)"}
+
+
+def test_only_seeds_that_have_every_cell_are_paired():
+    frame = table(BEST)
+    frame = frame[~((frame["defence"] == "finetune") & (frame["seed"] == 3))]
+    row = judged(frame)["beats_finetune"]
+    assert (row.verdict, row.seeds) == ("undecided (n = 5)", (0, 1, 2, 4, 5))
+
+
+def test_a_missing_cell_is_named():
+    cells = {name: value for name, value in BEST.items() if name != "teacher_pruned"}
+    row = judged(table(cells))["best_teacher"]
+    assert (row.verdict, row.note) == ("undecided (n = 0)", "not measured: teacher_pruned")
+
+
+def test_an_attack_below_the_floor_plus_30_gets_no_verdict():
+    weak = table({**BEST, "attacked": (49, 33.5)}, spread=0)
+    assert {row.verdict for row in judged(weak).values()} == {"not planted"}
+    assert "below the floor of 4.0 % + 30 points" in verdicts(weak)["note"][0]
+    assert "not planted" not in set(verdicts(table({**BEST, "attacked": (49, 34)}, spread=0))["verdict"])
+
+
+def test_the_floor_is_the_larger_of_clean_encoder_and_placebo():
+    high = tidy(table({**BEST, "clean": (50, 37.5)}, spread=0))
+    assert planting(high).floor == 37.5
+    assert planting(tidy(table(BEST, spread=0))).floor == 4.0  # the placebo's
+    assert planting(high).planted
+    assert not planting(tidy(table({**BEST, "clean": (50, 70)}, spread=0))).planted
+
+
+def test_without_the_attacked_encoder_nothing_is_decided():
+    cells = {name: value for name, value in BEST.items() if name != "attacked"}
+    row = judged(table(cells))["best_teacher"]
+    assert row.verdict == "undecided (n = 6)"
+    assert "attacked encoder was not measured" in row.note
+
+
+@pytest.mark.parametrize(
+    ("recipe", "verdict"),
+    [
+        ((48, 40), "supported"),
+        ((48, 60), "refuted"),
+        ((38, 10), "refuted"),
+        ((48, 48.5), "undecided (n = 6)"),
+    ],
+)
+def test_halving_the_asr_at_a_price(recipe, verdict):
+    # Half of 97 is 48.5; 6.35 points below 49 and 50 lie 42.65 and 43.65.
+    assert judged(table({**BEST, "recipe": recipe}, spread=1))["halves_asr"].verdict == verdict
+
+
+def protocol_of(test: str, **more):
+    part = Part(test=test, quantity={"acc": 1.0}, cell="recipe", against=("finetune",), **more)
+    protocol = load_claims()
+    return protocol.__class__(0.95, 6, 30.0, protocol.cells, (Claim("c", "made up", (part,)),))
+
+
+@pytest.mark.parametrize(("acc", "verdict"), [(48, "supported"), (53, "refuted"), (50, "undecided (n = 6)")])
+def test_equivalence(acc, verdict):
+    frame = table({**BEST, "finetune": (acc, 5)}, spread=0.3)
+    (found,) = verdicts(frame, protocol_of("equivalence", margin=2)).itertuples()
+    assert found.verdict == verdict
+    assert found.effect == pytest.approx(48 - acc, abs=0.6)
+
+
+@pytest.mark.parametrize(("acc", "verdict"), [(49, "supported"), (53, "refuted"), (40, "supported")])
+def test_no_worse(acc, verdict):
+    frame = table({**BEST, "finetune": (acc, 5)}, spread=0.3)
+    assert verdicts(frame, protocol_of("no worse", margin=2))["verdict"].tolist() == [verdict]
+
+
+def test_superiority_needs_its_margin():
+    frame = table(BEST, spread=0.3)  # 2 points of ACC
+    assert verdicts(frame, protocol_of("superiority"))["verdict"].tolist() == ["supported"]
+    assert verdicts(frame, protocol_of("superiority", margin=4))["verdict"].tolist() == ["refuted"]
+
+
+def test_holm_over_the_claims_weakens_each():
+    frame = table(BEST, spread=3)
+    alone = verdicts(frame, protocol_of("superiority"))["p"][0]
+    protocol = protocol_of("superiority")
+    claims = tuple(Claim(f"c{i}", "made up", protocol.claims[0].parts) for i in range(4))
+    together = verdicts(frame, protocol.__class__(0.95, 6, 30.0, protocol.cells, claims))["p"]
+    assert together.tolist() == pytest.approx([min(1, 4 * alone)] * 4)
+
+
+def test_scopes_are_judged_apart():
+    frame = pd.concat(
+        [table(BEST), table(BEST, seeds=range(2), attack="ctrl", downstream="cifar10", target=0)]
+    )
+    found = verdicts(frame).set_index(["attack", "claim"])["verdict"]
+    assert found["badencoder", "best_loss"] == "supported"
+    assert found["ctrl", "best_loss"] == "undecided (n = 2)"
+    assert len(found) == 12
+
+
+def test_an_empty_table_gives_no_rows_and_all_columns():
+    found = verdicts(table(BEST).iloc[:0])
+    assert len(found) == 0
+    assert {"claim", "verdict", "effect", "low", "high", "n", "seeds", "p"} <= set(found.columns)

@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+RECIPE = ("distillation", "finetuned", "warmup", "at")
+# (stage, defence, teacher, student, loss) -> mean ACC and ASR
+CELLS = {
+    ("clean", "none", "", "", ""): (50, 1),
+    ("attacked", "none", "", "", ""): (48, 95),
+    ("defended", *RECIPE): (40, 8),
+    ("defended", "distillation", "finetuned", "warmup", "kd"): (38, 9),
+    ("defended", "distillation", "finetuned", "warmup", "cosine"): (44, 3),
+    ("defended", "distillation", "poisoned", "warmup", "at"): (41, 80),
+    ("defended", "distillation", "clean", "warmup", "at"): (43, 2),
+    ("defended", "distillation", "finetuned", "copy", "at"): (45, 30),
+    ("defended", "distillation", "poisoned", "random", "cosine"): (42, 90),
+    ("defended", "finetune", "", "", ""): (46, 4),
+    ("defended", "clean_share", "", "", ""): (33, 2),
+    ("defended", "made_up", "", "", ""): (30, 20),
+}
+
+
+def make_table(seeds, cells=CELLS, **scope) -> pd.DataFrame:
+    """A made-up distillation.csv as pandas reads it: empty cells are NaN."""
+    rng = np.random.default_rng(len(list(seeds)))
+    about = {"pretrain": "cifar10", "attack": "badencoder", "downstream": "gtsrb", "target": 12, **scope}
+    names = ("stage", "defence", "teacher", "student", "loss")
+    rows = [
+        {**about, **dict(zip(names, cell, strict=True)), "seed": seed, "n_test": 10}
+        | {"acc": acc + rng.normal(), "asr": asr + rng.uniform(-1, 1), "placebo_asr": 1.0}
+        for cell, (acc, asr) in cells.items()
+        for seed in seeds
+    ]
+    return pd.DataFrame(rows).replace("", np.nan)
+
+
+@pytest.fixture(scope="session")
+def few() -> pd.DataFrame:
+    """Two seeds."""
+    return make_table(range(2))
+
+
+@pytest.fixture(scope="session")
+def many() -> pd.DataFrame:
+    """Four seeds of one attack, two of another."""
+    return pd.concat([make_table(range(4)), make_table(range(2), attack="ctrl", downstream="svhn", target=1)])
+
+
+@pytest.fixture(scope="session")
+def every_figure(many) -> dict[str, dict]:
+    """Small numbers for each figure of the registry."""
+    from distill_lib import plots
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
+    stamped = images.copy()
+    stamped[:, :, 5:7, 5:7] = 255
+    log = [{"step": s, "lr": 0.1, "L0": -s / 10, "L1": -0.9, "L2": -0.95} for s in range(1, 6)]
+    labels = np.repeat([0, 1, 2], 12)
+    features = np.eye(5)[labels] + rng.normal(0, 0.1, (36, 5))
+    panel = {"clean": features, "labels": labels, "triggered": features[:8], "reference": features[12:13]}
+    return {
+        "trigger": plots.numbers_trigger(images, stamped, images[:, :, ::-1], ["cat", "dog"]),
+        "injection": plots.numbers_injection({"shapes": {0: log, 1: log}}),
+        "tsne": plots.numbers_tsne({"clean": panel, "attacked": panel}, 1, {0: "a", 1: "b", 2: "c"}),
+        "acc_asr": plots.numbers_acc_asr(many),
+        "teachers": plots.numbers_teachers(many),
+        "students": plots.numbers_students(many),
+        "losses": plots.numbers_losses(many),
+        "headline": plots.numbers_headline(many),
+    }

@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from distill_lib.plots.acc_asr import alt_acc_asr, draw_acc_asr, numbers_acc_asr
+
+
+def test_every_defended_encoder_is_there_once(few):
+    (panel,) = numbers_acc_asr(few)["panels"]
+    assert [(c["family"], c["word"]) for c in panel["cells"]] == [
+        ("recipe", "recipe"),
+        ("plain", "finetune"),
+        ("plain", "clean_share"),
+        ("plain", "made_up"),
+        ("teacher", "poisoned"),
+        ("teacher", "clean"),
+        ("student", "copy"),
+        ("loss", "kd"),
+        ("loss", "cosine"),
+        ("other", "poisoned, random, cosine"),
+    ]
+    kd = few[(few["loss"] == "kd")]
+    assert panel["cells"][7]["asr"]["mean"] == pytest.approx(kd["asr"].mean())
+
+
+def test_the_points_drawn_are_the_means(few):
+    numbers = numbers_acc_asr(few)
+    figure = draw_acc_asr(numbers)
+    drawn = {
+        (line.get_xdata()[0], line.get_ydata()[0])
+        for line in figure.axes[0].get_lines()
+        if len(line.get_xdata()) == 1
+    }
+    (panel,) = numbers["panels"]
+    expected = [*panel["cells"], *panel["anchors"].values()]
+    assert drawn == {(c["asr"]["mean"], c["acc"]["mean"]) for c in expected}
+
+
+def test_marks_are_told_apart_without_colour(many):
+    legend = draw_acc_asr(numbers_acc_asr(many)).axes[-1].get_legend()
+    looks = [
+        (h.get_marker(), h.get_markerfacecolor() == "white", h.get_markerfacecolor() == "#000000")
+        for h in legend.legend_handles
+    ]
+    assert len(set(looks)) == len(looks) == 12
+
+
+def test_arrows_run_from_clean_to_attacked_to_the_recipe(few):
+    (panel,) = numbers_acc_asr(few)["panels"]
+    place = lambda c: (c["asr"]["mean"], c["acc"]["mean"])  # noqa: E731
+    arrows = [(t.xyann, t.xy) for t in draw_acc_asr({"panels": [panel]}).axes[0].texts if t.arrow_patch]
+    clean, attacked, recipe = (place(c) for c in (*panel["anchors"].values(), panel["cells"][0]))
+    np.testing.assert_allclose(arrows, [(clean, attacked), (attacked, recipe)])
+
+
+def test_without_the_anchors_there_are_points_and_no_arrows(few):
+    figure = draw_acc_asr(numbers_acc_asr(few[few["stage"] == "defended"]))
+    assert not [t for t in figure.axes[0].texts if t.arrow_patch]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_any_number_of_sets_has_its_panel(few, count):
+    tables = [few.assign(downstream=f"set{i}") for i in range(count)]
+    figure = draw_acc_asr(numbers_acc_asr(pd.concat(tables)))
+    titled = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    assert titled == [f"BadEncoder, CIFAR-10 → set{i}, target 12" for i in range(count)]
+
+
+def test_the_alt_text_holds_every_encoder(few):
+    words = alt_acc_asr(numbers_acc_asr(few))
+    assert words.count("/") == 12
