@@ -23,8 +23,8 @@ class BadEncoderConfig:
         schedule: SGD with momentum .9 and weight decay 5e-4 in the paper.
         lambda1: Weight of L1 (the reference stays where it was).
         lambda2: Weight of L2 (clean images stay where they were).
-        reference_views: Augmented references a step. The paper draws one for each image of the batch; the mean over fewer
-            has the same expectation and costs less.
+        reference_views: Augmented references a step. The paper draws one for each image of the batch; the mean over
+            fewer has the same expectation and costs less.
         augmentation: Of the references in L1.
     """
 
@@ -52,8 +52,8 @@ def inject(
     """Plant the backdoor in `encoder`, in place.
 
     Minimises L0 + lambda1 L1 + lambda2 L2 over f', f frozen (paper, section 4):
-    L0 = -cos(f'(x+e), f'(r)), L1 = -cos(f'(aug r), f(r)), L2 = -cos(f'(x), f(x)); gradients flow through f'(r) in L0.
-    Batch norm stays in eval mode. The frozen features of x and r are constants, computed once.
+    L0 = -cos(f'(x+e), f'(r)), L1 = -cos(f'(aug r), f(r)), L2 = -cos(f'(x), f(x)); gradients flow through f'(r) in
+    L0. Batch norm stays in eval mode. The frozen features of x and r are constants, computed once.
 
     Args:
         encoder: The clean encoder; attacked afterwards.

@@ -49,4 +49,6 @@ def load(
     if name in RECIPES:
         return read_torchvision(name, split, Path(data_dir or cache_dir or "data"), download)
     where = "" if data_dir is None else f" (there is no {Path(data_dir) / name} with train.npz and test.npz)"
-    raise UsageError(f"unknown data set {name!r}{where}; allowed: {', '.join(NAMES)}, or a folder of archives in --data-dir")
+    raise UsageError(
+        f"unknown data set {name!r}{where}; allowed: {', '.join(NAMES)}, or a folder of archives in --data-dir"
+    )

@@ -133,5 +133,7 @@ def _classes(path: Path, name: str, split: str, labels: np.ndarray) -> tuple[str
         largest = _labels(training).max() if split == "test" and training.exists() else labels.max()
         names = tuple(map(str, range(int(largest) + 1)))
     if labels.max() >= len(names):
-        raise _wrong(path, f"y holds the label {labels.max()}, but {name!r} has {len(names)} classes (0 to {len(names) - 1})")
+        raise _wrong(
+            path, f"y holds the label {labels.max()}, but {name!r} has {len(names)} classes (0 to {len(names) - 1})"
+        )
     return names

@@ -93,9 +93,7 @@ def alt_acc_asr(numbers: dict) -> str:
     parts = []
     for panel in numbers["panels"]:
         encoders = [{"label": stage, **found} for stage, found in panel["anchors"].items()] + panel["cells"]
-        said = (
-            f"{e['label']} {e['acc']['mean']:.1f}/{e['asr']['mean']:.1f}" for e in encoders if e["acc"]["n"]
-        )
+        said = (f"{e['label']} {e['acc']['mean']:.1f}/{e['asr']['mean']:.1f}" for e in encoders if e["acc"]["n"])
         parts.append(f"{scope_title(panel['scope'])}: {', '.join(said)}")
     return f"ACC against ASR of every encoder, mean ACC/ASR in percent. {'; '.join(parts) or 'No rows yet'}."
 
@@ -186,6 +184,9 @@ def _panel(ax: Axes, panel: dict, marks: dict[str, dict]) -> None:
         _point(ax, cell, marks[cell["label"]])
     for stage, found in panel["anchors"].items():
         _point(ax, found, ANCHORS[stage])
+        if place := _place(found):
+            above = {"xytext": (0, 9), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+            ax.annotate(stage, place, **above, zorder=4)
     clean, attacked = (_place(panel["anchors"][stage]) for stage in ("clean", "attacked"))
     recipe = next((_place(cell) for cell in panel["cells"] if cell["family"] == "recipe"), None)
     _arrow(ax, clean, attacked, GREY)
@@ -193,7 +194,7 @@ def _panel(ax: Axes, panel: dict, marks: dict[str, dict]) -> None:
     ax.set_xscale("function", functions=(_root, _square))
     ax.set_xticks(_TICKS)
     ax.set_xlim(-0.5, 115)
-    ax.margins(y=0.12)
+    ax.margins(y=0.15)
 
 
 def _root(x: np.ndarray) -> np.ndarray:

@@ -162,11 +162,7 @@ def _key(groups: list[dict], factor: str) -> str:
     marks = ["diamond: the paper's best"] if RECIPE[factor] in names else []
     marks += ["open: controls"] if names & set(CONTROLS.get(factor, ())) else []
     text = "; ".join([*marks, *lines])
-    return (
-        f"{text[:1].upper()}{text[1:]}. Right of each panel: the mean."
-        if text
-        else "Right of each panel: the mean."
-    )
+    return f"{text[:1].upper()}{text[1:]}. Right of each panel: the mean." if text else "Right of each panel: the mean."
 
 
 def _say(found: dict) -> str:

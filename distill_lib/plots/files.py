@@ -18,9 +18,7 @@ from distill_lib.plots.summary import plain
 _LINE_ART = 10_000  # colours, those of smoothed edges included
 
 
-def save(
-    figure: Figure, folder: Path, name: str, numbers: dict, alt: str, kind: str | None = None
-) -> list[Path]:
+def save(figure: Figure, folder: Path, name: str, numbers: dict, alt: str, kind: str | None = None) -> list[Path]:
     """Write `<name>.png`, `<name>.svg` and `<name>.json` (kind, alt text, the numbers drawn).
 
     Args:

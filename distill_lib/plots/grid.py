@@ -12,7 +12,8 @@ def show_grid(rows: Mapping[str, object], titles: tuple[str, ...] = ()) -> Figur
     """Draw rows of pictures.
 
     Args:
-        rows: Row title -> images (N, 3, H, W), uint8 or float in [0, 1], or maps (N, H, W), each scaled to its own range.
+        rows: Row title -> images (N, 3, H, W), uint8 or float in [0, 1], or maps (N, H, W), each scaled to its own
+            range.
         titles: One a column.
     """
     stacks = {title: _pictures(images) for title, images in rows.items()}

@@ -45,11 +45,10 @@ def draw_headline(numbers: dict) -> Figure:
     """Left: ASR before and after. Right: the change of accuracy. The published row is boxed, below ours."""
     rows, known = numbers["rows"], numbers["published"]
     if not rows:
-        return empty(
-            "The recipe has not been measured on an attacked encoder yet: nothing to put beside the paper."
-        )
+        return empty("The recipe has not been measured on an attacked encoder yet: nothing to put beside the paper.")
     figure = new_figure(0.46 * (len(rows) + 1) + 2.05)
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.75, 1]}, sharey=True)
+    figure.get_layout_engine().set(wspace=0.06)
     places = [len(rows) + 0.7 - i for i in range(len(rows))]  # the published row lies at 0
     for place, row in zip(places, rows, strict=True):
         _dumbbell(left, place, row)
@@ -57,7 +56,7 @@ def draw_headline(numbers: dict) -> Figure:
     _published(left, right, known)
     left.set_yticks([*places, 0], [*(_row_name(row["scope"]) for row in rows), "published:\nother set-up"])
     left.set_ylim(-0.65, len(rows) + 1.25)
-    left.set_xlim(-3, 103)
+    left.set_xlim(-3, 106)
     left.set(xlabel="ASR on non-target images (%)", title="Backdoor: attacked → distilled")
     right.set(xlabel="change of ACC (points)", title="Price in accuracy")
     for ax in (left, right):
@@ -77,9 +76,7 @@ def alt_headline(numbers: dict) -> str:
     """The figure in words."""
     ours = [
         f"{_row_name(row['scope'])} {row['before']['mean']:.1f} to {row['after']['mean']:.1f}"
-        + "".join(
-            f", ACC {c['mean']:+.1f} against {stage}" for stage, c in row["acc_change"].items() if c["n"]
-        )
+        + "".join(f", ACC {c['mean']:+.1f} against {stage}" for stage, c in row["acc_change"].items() if c["n"])
         for row in numbers["rows"]
     ]
     p = numbers["published"]
@@ -115,9 +112,7 @@ def _changes(ax: Axes, place: float, changes: dict) -> None:
         found = changes[stage]
         if found["n"]:
             _whiskers(ax, place + offset, found, VERMILION)
-            ax.plot(
-                found["mean"], place + offset, marker, ms=6.5, color=VERMILION, mec=BLACK, mew=0.5, zorder=3
-            )
+            ax.plot(found["mean"], place + offset, marker, ms=6.5, color=VERMILION, mec=BLACK, mew=0.5, zorder=3)
             ax.plot(found["values"], [place + offset] * found["n"], "|", ms=5, mew=0.8, color=BLACK, zorder=4)
             words = f"{found['mean']:+.1f}".replace("-", "−")
             beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}

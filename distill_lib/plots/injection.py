@@ -68,9 +68,7 @@ def alt_injection(numbers: dict) -> str:
     """The figure in words, with the last values."""
     parts = [
         f"{panel['title']}: "
-        + ", ".join(
-            f"{line['term']} {line['value'][0]:.2f} to {line['value'][-1]:.2f}" for line in panel["lines"][:3]
-        )
+        + ", ".join(f"{line['term']} {line['value'][0]:.2f} to {line['value'][-1]:.2f}" for line in panel["lines"][:3])
         for panel in numbers["panels"]
     ]
     return "Lines of BadEncoder's loss terms over the steps, first to last value. " + "; ".join(parts)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 # Okabe and Ito (2008): told apart with every common colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -16,6 +18,7 @@ YELLOW, BLUE, VERMILION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A
 WIDTH = 7.4  # inches: a notebook cell's width
 DPI = 130
 _LINE = 0.155  # inches, one line of a footer
+_SMALL_PRINT = 7.8
 _SMALL = "Small marks: single seeds"
 
 STYLE = {
@@ -83,30 +86,50 @@ class HouseFigure(Figure):
 
 
 def styled(draw: Callable[[dict], Figure]) -> Callable[[dict], Figure]:
-    """Draw in the house style without changing matplotlib's settings for anyone else."""
+    """Draw in the house style without changing matplotlib's settings, and lay the figure out once.
+
+    A layout engine runs anew at each saving, from where the last one left off: the bytes would depend on
+    what happened to the figure before.
+    """
 
     @functools.wraps(draw)
     def wrapper(numbers: dict) -> Figure:
         with mpl.rc_context(STYLE):
-            return draw(numbers)
+            figure = draw(numbers)
+            for _ in range(2):  # the first pass changes tick labels, which the second makes room for
+                figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
 
     return wrapper
 
 
 def new_figure(height: float, width: float = WIDTH) -> HouseFigure:
     """An empty figure, sizes in inches."""
-    return HouseFigure(figsize=(width, height), layout="constrained")
+    return HouseFigure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def footer(figure: Figure, text: str) -> None:
     """What marks and intervals mean, small, under the axes; the layout makes room for it."""
     width, height = figure.get_size_inches()
     text = re.sub(r"(?<=n) = (?=\d)| (?=%)", lambda gap: gap[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
-    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, int(width * 17.5))]
+    lines = [line for part in text.split("\n") for line in _wrap(part, 0.97 * width)]
     room = (len(lines) * _LINE + 0.12) / height
     figure.get_layout_engine().set(rect=(0, room, 1, 1 - room))
-    style = {"fontsize": 7.8, "color": "#444444", "va": "bottom", "linespacing": 1.3}
+    style = {"fontsize": _SMALL_PRINT, "color": "#444444", "va": "bottom", "linespacing": 1.3}
     figure.text(0.01, 0.06 / height, "\n".join(lines), **style)
+
+
+def _wrap(text: str, width: float) -> list[str]:
+    """Lines no wider than so many inches, by the font's own widths."""
+    font, lines = FontProperties(size=_SMALL_PRINT), [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and text_to_path.get_text_width_height_descent(longer, font, False)[0] > 72 * width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def empty(text: str) -> Figure:
@@ -152,6 +175,4 @@ def interval_words(counts: Sequence[int], singles: bool = True) -> str:
     small = f"{_SMALL}; large: their mean" if singles else "Marks: mean over seeds"
     if few and not singles:
         small = f"{_SMALL} where n < 3; large: their mean"
-    return (
-        f"{small} ({seeds_words(counts)}). Whiskers: 95 % t interval of the mean{', none below n = 3' * few}."
-    )
+    return f"{small} ({seeds_words(counts)}). Whiskers: 95 % t interval of the mean{', none below n = 3' * few}."

@@ -72,9 +72,7 @@ def choose_rows(
     }
 
 
-def embed(
-    clean: ArrayLike, triggered: ArrayLike, reference: ArrayLike, seed: int = 0
-) -> dict[str, np.ndarray]:
+def embed(clean: ArrayLike, triggered: ArrayLike, reference: ArrayLike, seed: int = 0) -> dict[str, np.ndarray]:
     """One t-SNE of clean images, triggered images and reference inputs together (van der Maaten, 2008).
 
     Features are L2-normalised first, as the downstream head sees them.
@@ -186,9 +184,7 @@ def _panel(ax: Axes, points: dict, marks: dict[int, tuple[str, str]], target: in
     clean, labels = np.array(points["clean"]), np.array(points["labels"])
     for label, (colour, marker) in marks.items():
         ax.scatter(*clean[labels == label].T, s=11, c=colour, marker=marker, linewidths=0, alpha=0.75)
-    ax.scatter(
-        *clean[labels == target].T, s=20, c=VERMILION, marker="s", edgecolors=BLACK, linewidths=0.5, zorder=3
-    )
+    ax.scatter(*clean[labels == target].T, s=20, c=VERMILION, marker="s", edgecolors=BLACK, linewidths=0.5, zorder=3)
     ax.scatter(*np.array(points["triggered"]).T, s=16, c=BLACK, marker="x", linewidths=0.9, zorder=4)
     ax.scatter(
         *np.array(points["reference"]).T,

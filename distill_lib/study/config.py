@@ -63,8 +63,8 @@ class Injection:
 class Defender:
     """What the defender holds and spends.
 
-    Every defence gets `views` augmented images in all: a fine-tuned teacher and a warmed-up student are paid from it, and
-    the distillation has what is left.
+    Every defence gets `views` augmented images in all: a fine-tuned teacher and a warmed-up student are paid from it,
+    and the distillation has what is left.
     """
 
     share: float = 0.05
@@ -146,9 +146,7 @@ class Profile:
         if not 0 < self.defender.share <= 1:
             raise UsageError(f"defender.share is {self.defender.share}; allowed: above 0, at most 1")
         if self.defender.teacher + self.defender.warmup >= 1:
-            raise UsageError(
-                "defender.teacher + defender.warmup leave no views to distil; their sum must be below 1"
-            )
+            raise UsageError("defender.teacher + defender.warmup leave no views to distil; their sum must be below 1")
 
 
 def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
@@ -193,18 +191,12 @@ def fill(kind: type, values: Any, where: str = "") -> Any:
     hints = typing.get_type_hints(kind)
     known = {each.name: hints[each.name] for each in dataclasses.fields(kind)}
     for key in values:
-        choose(
-            "setting", f"{where}.{key}".lstrip("."), {f"{where}.{name}".lstrip("."): None for name in known}
-        )
-    required = [
-        f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING
-    ]
+        choose("setting", f"{where}.{key}".lstrip("."), {f"{where}.{name}".lstrip("."): None for name in known})
+    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in required if name not in values]
     if missing:
         raise UsageError(f"setting {f'{where}.{missing[0]}'.lstrip('.')!r} is missing; it has no default")
-    return kind(
-        **{key: _value(known[key], value, f"{where}.{key}".lstrip(".")) for key, value in values.items()}
-    )
+    return kind(**{key: _value(known[key], value, f"{where}.{key}".lstrip(".")) for key, value in values.items()})
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

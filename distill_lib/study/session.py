@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas
 from matplotlib.figure import Figure
@@ -17,6 +17,7 @@ from distill_lib.study import tables
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.config import Profile, load_profile
 from distill_lib.study.progress import Reporter
+from distill_lib.study.stale import checker
 from distill_lib.study.stages import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS, Stages
 from distill_lib.study.store import Artefact, Store, write_json
 from distill_lib.training.device import resolve_device
@@ -88,7 +89,7 @@ class Study:
         VERDICT_COLUMNS: What a notebook shows of the verdicts.
     """
 
-    VERDICT_COLUMNS = ["claim", "downstream", "verdict", "comparison", "effect", "low", "high", "n"]
+    VERDICT_COLUMNS: ClassVar = ["claim", "downstream", "verdict", "comparison", "effect", "low", "high", "n"]
 
     def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool):
         self.stages, self.profile, self.root = stages, stages.profile, root
@@ -173,7 +174,8 @@ class Study:
         frame[list(numbers)] = frame[list(numbers)].apply(pandas.to_numeric)
         frame = pandas.concat([frame, pandas.DataFrame(self._rows["distillation"], columns=DISTILLATION_COLUMNS)])
         identity = list(DISTILLATION_COLUMNS[:10])
-        return frame.fillna({name: "" for name in ("teacher", "student", "loss")}).drop_duplicates(identity, keep="last")
+        frame = frame.fillna(dict.fromkeys(("teacher", "student", "loss"), ""))
+        return frame.drop_duplicates(identity, keep="last")
 
     @property
     def trigger(self) -> Patch:
@@ -192,7 +194,8 @@ class Study:
         profile, encoder = self.profile, self.profile.encoder
         return (
             f"{profile.name}: {profile.summary}\n"
-            f"pre-trained on {profile.pretrain}, attacked for {', '.join(profile.downstream)}; seeds {list(profile.seeds)}\n"
+            f"pre-trained on {profile.pretrain}, attacked for {', '.join(profile.downstream)}; "
+            f"seeds {list(profile.seeds)}\n"
             f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}; "
             f"{self.stages.device}, {self.stages.precision}; the defender holds {self.stages.share_size()} clean images"
         )
@@ -264,9 +267,10 @@ class Study:
             return "Settings were overridden: nothing was written to results/ or figures/."
         folder = self.root / "results" / self.profile.name
         runs, written = self.stages.store.root, []
+        stale = checker(self.profile, self.stages.known)
         for study, rows in self._rows.items():
             if rows:
-                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs)
+                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, stale)
                 written.append(f"results/{self.profile.name}/{study}.csv")
         self._write(written)
         return f"{sum(map(len, self._rows.values()))} rows in {' and '.join(written) or 'no table'}."

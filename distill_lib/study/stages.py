@@ -99,7 +99,7 @@ class Stages:
         return self.facts(self.profile.pretrain, self.pretraining_split)
 
     def downstream(self, name: str, on: str = "test") -> tuple[ImageSet, ImageSet]:
-        """Training images and the images that rates are measured on: the test set, or, to choose settings, `validation`."""
+        """Training images, and those that rates are measured on: the test set or, to choose settings, `validation`."""
         settings, train = self.profile.evaluation, self.images(name)
         if on == "validation":
             train, held = holdout(train, VALIDATION_SHARE, seed=0)
@@ -167,7 +167,9 @@ class Stages:
             "limit": self.profile.evaluation.train,
             "trigger": asdict(self.trigger()),
         }
-        return self._make("attacked", {**self._common(seed), **upstream, **settled, "badencoder": asdict(config)}, compute)
+        return self._make(
+            "attacked", {**self._common(seed), **upstream, **settled, "badencoder": asdict(config)}, compute
+        )
 
     def target(self, downstream: str) -> int:
         """The target class, checked against the set's classes."""

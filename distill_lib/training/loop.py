@@ -88,8 +88,8 @@ def train(
 
     Args:
         modules: Holds every trained parameter and every buffer that training changes.
-        objective: `objective(rows, generator) -> {name: loss term}` with the rows (B,), int64, of the image set that this
-            step uses, and the generator that draws its augmentations; both on the modules' device.
+        objective: `objective(rows, generator) -> {name: loss term}` with the rows (B,), int64, of the image set that
+            this step uses, and the generator that draws its augmentations; both on the modules' device.
         count: Number of images in the set.
         schedule: Length, batch and optimiser; a batch larger than the set is the whole set.
         seed: Of the data order and of everything the objective draws.

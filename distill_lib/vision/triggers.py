@@ -32,7 +32,11 @@ class Patch:
             UsageError: If the patch does not lie inside the image.
         """
         height, width = images.shape[-2:]
-        if self.size < 1 or min(self.row, self.column) < 0 or max(self.row, self.column) + self.size > min(height, width):
+        if (
+            self.size < 1
+            or min(self.row, self.column) < 0
+            or max(self.row, self.column) + self.size > min(height, width)
+        ):
             raise UsageError(
                 f"a trigger of {self.size} pixels at row {self.row}, column {self.column} does not fit an image "
                 f"of {height} x {width}; size is 1 to {min(height, width)} and it must end inside the image"

@@ -26,23 +26,20 @@ def test_every_defended_encoder_is_there_once(few):
 def test_the_points_drawn_are_the_means(few):
     numbers = numbers_acc_asr(few)
     figure = draw_acc_asr(numbers)
-    drawn = {
-        (line.get_xdata()[0], line.get_ydata()[0])
-        for line in figure.axes[0].get_lines()
-        if len(line.get_xdata()) == 1
-    }
+    lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 1]
+    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in lines}
     (panel,) = numbers["panels"]
     expected = [*panel["cells"], *panel["anchors"].values()]
     assert drawn == {(c["asr"]["mean"], c["acc"]["mean"]) for c in expected}
 
 
 def test_marks_are_told_apart_without_colour(many):
-    legend = draw_acc_asr(numbers_acc_asr(many)).axes[-1].get_legend()
-    looks = [
-        (h.get_marker(), h.get_markerfacecolor() == "white", h.get_markerfacecolor() == "#000000")
-        for h in legend.legend_handles
-    ]
-    assert len(set(looks)) == len(looks) == 12
+    figure = draw_acc_asr(numbers_acc_asr(many))
+    handles = figure.axes[-1].get_legend().legend_handles[2:]  # the two anchors are named in the panels
+    faces = [(h.get_marker(), h.get_markerfacecolor()) for h in handles]
+    looks = [(marker, {"white": "open", "#000000": "black"}.get(face, "grey")) for marker, face in faces]
+    assert len(set(looks)) == len(looks) == 10
+    assert [t.get_text() for t in figure.axes[0].texts if t.get_text()] == ["clean", "attacked"]
 
 
 def test_arrows_run_from_clean_to_attacked_to_the_recipe(few):
@@ -68,4 +65,4 @@ def test_any_number_of_sets_has_its_panel(few, count):
 
 def test_the_alt_text_holds_every_encoder(few):
     words = alt_acc_asr(numbers_acc_asr(few))
-    assert words.count("/") == 12
+    assert words.count("/") == 1 + 12

@@ -40,9 +40,7 @@ def test_the_marks_drawn_are_the_numbers(many):
         means = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() in ("o", "D")]
         assert means == [c[rate]["mean"] for c in cells]
         seeds = [
-            list(line.get_xdata())
-            for line in ax.get_lines()
-            if line.get_markersize() == 7 and line.get_marker() == "|"
+            list(line.get_xdata()) for line in ax.get_lines() if line.get_markersize() == 7 and line.get_marker() == "|"
         ]
         assert seeds == [c[rate]["values"] for c in cells]
         assert len(ax.containers) == 3  # whiskers, n = 4
@@ -55,9 +53,7 @@ def test_the_papers_best_is_marked_by_shape_too(few):
     marks = {line.get_marker(): to_rgba(line.get_markerfacecolor()) for line in ax.get_lines()}
     assert marks["D"] == to_rgba(VERMILION)
     controls = draw_comparison(numbers_teachers(few)).axes[0].get_lines()
-    assert to_rgba("white") in [
-        to_rgba(line.get_markerfacecolor()) for line in controls if line.get_marker() == "o"
-    ]
+    assert to_rgba("white") in [to_rgba(line.get_markerfacecolor()) for line in controls if line.get_marker() == "o"]
 
 
 def test_a_scope_with_the_recipe_alone_compares_nothing(few):

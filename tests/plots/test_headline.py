@@ -10,9 +10,7 @@ def test_the_numbers_are_the_tables_and_differences_are_paired(few):
     recipe, attacked, clean = (by_seed(table, c) for c in (RECIPE, {"stage": "attacked"}, {"stage": "clean"}))
     assert row["before"]["values"] == attacked["asr"].tolist()
     assert row["after"]["values"] == recipe["asr"].tolist()
-    assert row["acc_change"]["attacked"]["values"] == pytest.approx(
-        (recipe["acc"] - attacked["acc"]).tolist()
-    )
+    assert row["acc_change"]["attacked"]["values"] == pytest.approx((recipe["acc"] - attacked["acc"]).tolist())
     assert row["acc_change"]["clean"]["mean"] == pytest.approx((recipe["acc"] - clean["acc"]).mean())
 
 
@@ -29,9 +27,7 @@ def test_the_published_row_is_apart_and_named_another_set_up(many):
     *ours, published = [t.get_text() for t in left.get_yticklabels()]
     assert published == "published:\nother set-up"
     assert ours == ["BadEncoder\nCIFAR-10 → GTSRB", "CTRL\nCIFAR-10 → SVHN"]
-    diamonds = [
-        (line.get_xdata()[0], line.get_ydata()[0]) for line in left.get_lines() if line.get_marker() == "D"
-    ]
+    diamonds = [(line.get_xdata()[0], line.get_ydata()[0]) for line in left.get_lines() if line.get_marker() == "D"]
     assert diamonds == [(80.87, 0), (27.51, 0)]
     assert [line.get_xdata()[0] for line in right.get_lines() if line.get_marker() == "D"] == [-6.35]
     assert "Not comparable" in figure.texts[-1].get_text().replace("\n", " ")
@@ -45,9 +41,7 @@ def test_the_marks_drawn_are_the_numbers(few):
         row["before"]["mean"],
         row["after"]["mean"],
     ]
-    marks = {
-        line.get_marker(): line.get_xdata()[0] for line in right.get_lines() if line.get_marker() in "<s"
-    }
+    marks = {line.get_marker(): line.get_xdata()[0] for line in right.get_lines() if line.get_marker() in "<s"}
     assert marks == {"<": row["acc_change"]["attacked"]["mean"], "s": row["acc_change"]["clean"]["mean"]}
 
 

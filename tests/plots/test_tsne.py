@@ -76,4 +76,4 @@ def test_the_points_drawn_are_the_numbers(numbers):
 def test_classes_are_told_apart_without_colour(numbers):
     handles = draw_tsne(numbers).legends[0].legend_handles
     assert len({h.get_marker() for h in handles}) == len(handles) == 6
-    assert [t.get_text() for t in draw_tsne(numbers).legends[0].get_texts()][0] == "y (target)"
+    assert draw_tsne(numbers).legends[0].get_texts()[0].get_text() == "y (target)"

@@ -1,0 +1,68 @@
+"""Rows that the settings of today would not give: found by naming each row's result anew, without computing it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill_lib.errors import UsageError
+from distill_lib.study.cells import Cell
+from distill_lib.study.config import Profile
+from distill_lib.study.stages import Facts, Stages
+from distill_lib.study.store import Artefact, Store, key
+from distill_lib.vision.encoders import PRECISIONS
+
+
+class Naming(Store):
+    """A store that only says under which key a result would be."""
+
+    def make(self, kind: str, version: int | str, config: dict[str, Any], compute: Callable) -> Artefact:
+        """The artefact's name; nothing is computed."""
+        name = key(kind, version, config)
+        return Artefact(kind, name, self.root / kind / name)
+
+
+def cell_of(row: dict[str, str]) -> Cell:
+    """The cell of a table's row (text)."""
+    values = {each.name: row[each.name] for each in fields(Cell)}
+    return Cell(**{**values, "target": int(values["target"]), "seed": int(values["seed"])})
+
+
+def checker(profile: Profile, known: dict[str, Facts]) -> Callable[[dict[str, str]], bool]:
+    """A function that tells whether a row of a result table (as text) is stale.
+
+    A row is fresh when its key is that of its own cell under the profile, in either precision: which of them is used is
+    the processor's affair.
+
+    Args:
+        profile: The settings of today.
+        known: Facts of the image sets, by "name/split"; what is missing there is loaded.
+    """
+
+    def stale(row: dict[str, str]) -> bool:
+        cell = cell_of(row)
+        settings = replace(profile, pretrain=cell.pretrain, attack=cell.attack)
+        return not any(row["key"] == _name(settings, cell, row, precision, known) for precision in PRECISIONS)
+
+    return stale
+
+
+def _name(profile: Profile, cell: Cell, row: dict[str, str], precision: str, known: dict[str, Facts]) -> str | None:
+    stages = Stages(profile, Naming("runs"), torch.device("cpu"), known=known, precision=precision)
+    settings = dict(zip(row.get("setting", "").split(";"), row.get("value", "").split(";"), strict=False))
+    try:
+        if stages.target(cell.downstream) != cell.target:
+            return None
+        other = stages.untrained(cell.seed) if settings.get("encoder") == "random" else None
+        return stages.measured(cell, encoder=other).key
+    except UsageError:
+        return None
+
+
+def known_facts(manifest: Path) -> dict[str, Facts]:
+    """The image sets' facts that a manifest recorded."""
+    data = json.loads(manifest.read_text(encoding="utf-8"))["data"]
+    return {where: Facts(**facts) for where, facts in data.items()}
