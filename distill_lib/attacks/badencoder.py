@@ -59,7 +59,7 @@ def inject(
         encoder: The clean encoder; attacked afterwards.
         shadow: The attacker's images, uint8 (N, 3, H, W), on the encoder's device.
         trigger: From uint8 images to uint8 images.
-        references: Reference inputs of the target class, uint8 (R, 3, H, W); with several, L0 and L1 are means over them.
+        references: Reference inputs of the target class, uint8 (R, 3, H, W); L0 and L1 are means over them.
         config: Settings.
         seed: Of order and augmentation.
         watch: Reports and checkpoints.

@@ -69,7 +69,7 @@ def _scene(rng: np.random.Generator, n: int, look: Look) -> tuple[np.ndarray, np
     clouds = 0.5 + 0.5 * soft_noise(rng, n, 3)
     paint(canvas, clouds, shade(rng, back, front, look))
     kinds = np.floor(rng.random(n) * 2 * len(textures.TEXTURES)).astype(int)  # half of them none
-    plane = place(rng, n, scale=(0.3, 0.7), shift=1, turn=_TURN)
+    plane = place(rng, n, scale=(0.4, 0.75), shift=1, turn=_TURN)
     paint(canvas, textures.by_kind(rng, plane, kinds), shade(rng, back, front, look))
     scatter_clutter(rng, canvas, look, look.clutter)
     return canvas, back, front
@@ -117,7 +117,7 @@ def _shapes(rng: np.random.Generator, labels: np.ndarray, look: Look) -> np.ndar
 def _patterns(rng: np.random.Generator, labels: np.ndarray, look: Look) -> np.ndarray:
     n = len(labels)
     front, back = tones(rng, n, look)
-    plane = place(rng, n, scale=(0.3, 0.6), shift=1, turn=_TURN, stretch=0.2, shear=0.15)
+    plane = place(rng, n, scale=(0.45, 0.75), shift=1, turn=0.6, stretch=0.2, shear=0.15)
     canvas = np.broadcast_to(back, (n, 3, *plane.u.shape[1:])).copy()
     paint(canvas, 0.5 + 0.5 * soft_noise(rng, n, 3), shade(rng, back, front, look))
     paint(canvas, textures.by_kind(rng, plane, labels, textures.PATTERNS), front)

@@ -48,8 +48,9 @@ def distil(
     """Train `student` in place to imitate `teacher` on clean images.
 
     L = nt_xent_weight NTXent(student(v1), student(v2)) + sum_l w_l D(F_S^l(v1), F_T^l(v1))
-    + w_5 (1 - mean cos(f_S(v1), f_T(v1))), with v1 and v2 two SimCLR views and F^l the outputs of the four stages. The teacher is in eval mode and its
-    pass records no gradients (in the release it does).
+    + w_5 (1 - mean cos(f_S(v1), f_T(v1))), with v1 and v2 two SimCLR views and F^l
+    the outputs of the four stages. The teacher is in eval mode and its pass records no gradients (in the release it
+    does).
 
     Args:
         teacher: Frozen encoder.

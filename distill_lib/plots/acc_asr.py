@@ -46,7 +46,8 @@ _SPARE = ("$a$", "$b$", "$c$", "$e$", "$g$", "$k$", "$m$", "$n$", "$r$", "$t$", 
 _COLUMNS = 2
 # Most defended encoders lie at a few percent: a square root gives them room.
 _TICKS = (0, 1, 5, 10, 25, 50, 100)
-_BESIDE = 24  # entries of a legend that fit into a panel's place
+_BESIDE = 24  # entries of a legend that fit into a panel's place,
+_NARROW = 18  # of so many letters
 
 
 def numbers_acc_asr(table: pd.DataFrame) -> dict:
@@ -83,7 +84,7 @@ def draw_acc_asr(numbers: dict) -> Figure:
     footer(
         figure,
         f"{interval_words(counts(panels), singles=False)} Better is up and to the left. "
-        "Arrows: the attack (grey), and the recipe named beforehand (red).",
+        "Grey arrow: the attack; red: the recipe named beforehand (fine-tuned teacher, warm-up student, AT).",
     )
     return figure
 
@@ -102,7 +103,8 @@ def _grid(count: int, handles: list[Line2D]) -> tuple[Figure, list[Axes], int]:
     """Axes for the panels, with the legend in the place that is left over, or in a row of its own below."""
     columns = min(_COLUMNS, count)
     rows, spare = -(-count // columns), count % columns
-    beside = spare > 0 and len(handles) <= _BESIDE
+    narrow = all(len(h.get_label()) <= _NARROW for h in handles)
+    beside = spare > 0 and narrow and len(handles) <= _BESIDE
     across = 2 if beside else 3
     heights = [2.9] * rows + ([] if beside else [0.2 * -(-len(handles) // across)])
     figure = new_figure(sum(heights) + 0.75)
@@ -123,7 +125,7 @@ def _label(key: dict[str, str]) -> dict[str, Any]:
         return {"label": name(key["defence"]), "family": "plain", "word": key["defence"]}
     off = [part for part in _DIFFERS if key[part] != RECIPE[part]]
     if not off:
-        return {"label": "recipe: fine-tuned, warm-up, AT", "family": "recipe", "word": "recipe"}
+        return {"label": "the recipe", "family": "recipe", "word": "recipe"}
     if len(off) == 1:
         return {"label": f"{off[0]} {name(key[off[0]])}", "family": off[0], "word": key[off[0]]}
     words = ", ".join(name(key[part]) for part in _DIFFERS)

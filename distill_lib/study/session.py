@@ -17,8 +17,8 @@ from distill_lib.study import tables
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.config import Profile, load_profile
 from distill_lib.study.progress import Reporter
-from distill_lib.study.stale import checker
 from distill_lib.study.stages import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS, Stages
+from distill_lib.study.stale import checker
 from distill_lib.study.store import Artefact, Store, write_json
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
@@ -40,8 +40,8 @@ def open_study(
 ) -> "Study":
     """Open the study; this is the one place that looks at environment variables.
 
-    DISTILL_RUNS (the store, default `runs`), DISTILL_DATA (folder of image archives), DISTILL_RESULT and
-    DISTILL_PROGRESS (set by the runner).
+    DISTILL_RUNS (the store, default `runs`), DISTILL_DATA (folder of image archives), DISTILL_CHECKPOINT_S (seconds
+    between checkpoints), DISTILL_RESULT and DISTILL_PROGRESS (set by the runner).
 
     Args:
         profile: Name of a profile, or a TOML file.
@@ -71,7 +71,9 @@ def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None =
     runs = Path(os.environ.get("DISTILL_RUNS", repository() / "runs"))
     progress = Path(os.environ.get("DISTILL_PROGRESS", runs / "progress.json"))
     where = resolve_device(settings.device if device == "auto" else device)
-    return Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
+    stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
+    stages.checkpoint_s = float(os.environ.get("DISTILL_CHECKPOINT_S", stages.checkpoint_s))
+    return stages
 
 
 def repository() -> Path:

@@ -54,6 +54,7 @@ class Stages:
         data_dir: Folder of image archives.
         known: Facts of image sets by "name/split", for naming results without the images.
         precision: In place of the profile's.
+        checkpoint_s: Seconds between the checkpoints of a training.
     """
 
     profile: Profile
@@ -62,6 +63,7 @@ class Stages:
     data_dir: Path | None = None
     known: dict[str, Facts] = field(default_factory=dict)
     precision: str | None = None
+    checkpoint_s: float = 20.0
 
     def __post_init__(self):
         self._sets: dict[tuple[str, str], ImageSet] = {}
@@ -133,7 +135,7 @@ class Stages:
 
         def compute(work: Workspace):
             encoder = self.fresh(seed)
-            log = simclr(encoder, self.pretraining.images, SimCLRConfig(schedule), seed, _watch(work))
+            log = simclr(encoder, self.pretraining.images, SimCLRConfig(schedule), seed, self._watch(work))
             return _trained(work, encoder, log)
 
         config = {**self._common(seed), "schedule": asdict(schedule)}
@@ -156,7 +158,7 @@ class Stages:
             chosen = self.references(encoder, downstream, seed)
             images = self.downstream(downstream)[0].images[chosen].to(self.device)
             shadow_images = self.pretraining.images[order.to(self.device)]
-            log = inject(encoder, shadow_images, self.trigger(), images, config, seed, _watch(work))
+            log = inject(encoder, shadow_images, self.trigger(), images, config, seed, self._watch(work))
             return _trained(work, encoder, log, references=chosen.tolist())
 
         upstream = {"clean": clean.key, "downstream": self.facts(downstream).digest, "target": self.target(downstream)}
@@ -197,7 +199,7 @@ class Stages:
 
         def compute(work: Workspace):
             encoder = self.encoder(start) if start else self.fresh(seed + FRESH_REPAIR)
-            log = simclr(encoder, self.share(seed), SimCLRConfig(schedule), seed, _watch(work))
+            log = simclr(encoder, self.share(seed), SimCLRConfig(schedule), seed, self._watch(work))
             return _trained(work, encoder, log)
 
         upstream = {"start": start.key if start else "random", "share": self.profile.defender.share}
@@ -216,7 +218,7 @@ class Stages:
 
         def compute(work: Workspace):
             pupil = self.encoder(student) if student else self.fresh(cell.seed + FRESH_STUDENT)
-            log = distil(self.encoder(teacher), pupil, self.share(cell.seed), config, cell.seed, _watch(work))
+            log = distil(self.encoder(teacher), pupil, self.share(cell.seed), config, cell.seed, self._watch(work))
             return _trained(work, pupil, log)
 
         upstream = {"teacher": teacher.key, "student": student.key if student else "random", "share": budget.share}
@@ -295,6 +297,9 @@ class Stages:
             "seed": seed,
         }
 
+    def _watch(self, work: Workspace) -> Watch:
+        return Watch(work.report, work.checkpoint / "training.pt", self.checkpoint_s)
+
     def _make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
         return self.store.make(kind, VERSIONS[kind], config, compute)
 
@@ -340,10 +345,6 @@ def _limited(images: ImageSet, most: int) -> ImageSet:
     if not most or most >= len(images):
         return images
     return images.subset(torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:most].sort().values)
-
-
-def _watch(work: Workspace) -> Watch:
-    return Watch(lambda step, steps, terms: work.report(step, steps, terms), work.checkpoint / "training.pt")
 
 
 def _trained(work: Workspace, encoder: Encoder, log: list[dict], **metrics: Any) -> tuple[dict, dict]:

@@ -18,7 +18,8 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:<number>")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UsageError(
-            f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; allowed here: auto, cpu"
+            f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "allowed here: auto, cpu"
         )
     return torch.device(name)
 

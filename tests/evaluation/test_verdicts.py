@@ -172,9 +172,7 @@ def test_holm_over_the_claims_weakens_each():
 
 
 def test_scopes_are_judged_apart():
-    frame = pd.concat(
-        [table(BEST), table(BEST, seeds=range(2), attack="ctrl", downstream="cifar10", target=0)]
-    )
+    frame = pd.concat([table(BEST), table(BEST, seeds=range(2), attack="ctrl", downstream="cifar10", target=0)])
     found = verdicts(frame).set_index(["attack", "claim"])["verdict"]
     assert found["badencoder", "best_loss"] == "supported"
     assert found["ctrl", "best_loss"] == "undecided (n = 2)"

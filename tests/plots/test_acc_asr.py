@@ -63,6 +63,19 @@ def test_any_number_of_sets_has_its_panel(few, count):
     assert titled == [f"BadEncoder, CIFAR-10 → set{i}, target 12" for i in range(count)]
 
 
+@pytest.mark.parametrize("loss", ["kd", "cosine"])
+def test_the_legend_stays_inside_the_figure(few, loss):
+    long = few["student"].eq("random")  # its name is long: poisoned, random, cosine
+    table = pd.concat([few[~long | (loss == "cosine")].assign(downstream=f"set{i}") for i in range(3)])
+    figure = draw_acc_asr(numbers_acc_asr(table))
+    figure.draw_without_rendering()
+    box = figure.axes[-1].get_legend().get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    panels = [ax.get_tightbbox() for ax in figure.axes[:3]]
+    assert not any(box.overlaps(panel) for panel in panels)
+    assert len({round(ax.get_position().width, 6) for ax in figure.axes[:3]}) == 1
+
+
 def test_the_alt_text_holds_every_encoder(few):
     words = alt_acc_asr(numbers_acc_asr(few))
     assert words.count("/") == 1 + 12

@@ -1,0 +1,137 @@
+"""The stages: keys, budgets, and what each cell's encoder is made from."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill_lib.errors import UsageError
+from distill_lib.study.cells import Cell
+from distill_lib.study.config import load_profile
+from distill_lib.study.stages import DEFENCES, STUDENTS, TEACHERS, Facts, Stages
+from distill_lib.study.stale import Naming, checker
+from distill_lib.study.store import Store
+
+TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
+KNOWN = {
+    f"{name}/{split}": Facts("archive", f"{name}-{split}", count, 10)
+    for name, count in (("builtin", 10_000), ("patterns", 2_000), ("shapes", 2_000))
+    for split in ("train", "test")
+}
+ATTACKED = Cell("builtin", "badencoder", "patterns", 0, "attacked", "none", "", "", "", 0)
+
+
+def naming(overrides=None, **changes):
+    """Stages that name results and compute nothing, without any image."""
+    profile = replace(load_profile(TINY, overrides), **changes)
+    return Stages(profile, Naming("nowhere"), torch.device("cpu"), known=dict(KNOWN), precision="float32")
+
+
+def schedule(stages, cell):
+    """The steps and batch of a cell's distillation, as the key sees them."""
+    seen = {}
+    stages.store.make = lambda kind, version, config, compute: seen.setdefault(kind, config) and None or _named(kind)
+    stages.distilled(cell)
+    return seen["distilled"]["distil"]["schedule"]
+
+
+def _named(kind):
+    from distill_lib.study.store import Artefact
+
+    return Artefact(kind, kind, Path(kind))
+
+
+def test_keys_need_no_images_and_no_computation():
+    stages = naming()
+    keys = {stages.measured(cell).key for cell in (ATTACKED, replace(ATTACKED, stage="clean"))}
+    keys |= {stages.measured(ATTACKED.defended(name)).key for name in DEFENCES}
+    keys |= {stages.measured(ATTACKED.distilled(t, s, "at")).key for t in TEACHERS for s in STUDENTS}
+    assert len(keys) == 2 + len(DEFENCES) + len(TEACHERS) * len(STUDENTS)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"encoder.width": 8},
+        {"pretraining.epochs": 2},
+        {"pretraining.optimisation.lr": 1e-3},
+        {"injection.shadow": 64},
+        {"injection.trigger_size": 5},
+        {"evaluation.test": 100},
+        {"evaluation.head_epochs": 2},
+        {"targets": {"patterns": 1, "shapes": 0}},
+    ],
+)
+def test_every_setting_that_can_change_a_result_changes_its_key(override):
+    assert naming().measured(ATTACKED).key != naming(override).measured(ATTACKED).key
+
+
+def test_what_cannot_change_a_result_leaves_its_key():
+    key = naming().measured(ATTACKED).key
+    assert naming(summary="other", minutes={"01_attack": 3.0}, device="auto").measured(ATTACKED).key == key
+    assert naming({"defender.views": 4000}).measured(ATTACKED).key == key
+
+
+def test_images_and_precision_are_in_the_key():
+    stages = naming()
+    other = naming()
+    other.known["patterns/test"] = Facts("archive", "other pixels", 2_000, 10)
+    assert stages.measured(ATTACKED).key != other.measured(ATTACKED).key
+    half = naming()
+    half.precision = "bf16"
+    assert stages.pretrained(0).key != half.pretrained(0).key
+
+
+def test_every_distillation_spends_what_is_left_of_the_same_views():
+    budget = naming().profile.defender
+    for teacher, student, share in (
+        ("finetuned", "warmup", 1 - budget.teacher - budget.warmup),
+        ("poisoned", "warmup", 1 - budget.warmup),
+        ("finetuned", "random", 1 - budget.teacher),
+        ("poisoned", "random", 1.0),
+    ):
+        found = schedule(naming(), ATTACKED.distilled(teacher, student, "at"))
+        views = 2 * found["batch"] * found["steps"]
+        assert abs(views - share * budget.views) <= 2 * found["batch"]
+
+
+def test_without_its_own_objective_a_student_sees_one_view_and_takes_twice_the_steps():
+    two = schedule(naming(), ATTACKED.distilled("poisoned", "random", "cosine"))
+    one = schedule(naming({"distillation.nt_xent_weight": 0.0}), ATTACKED.distilled("poisoned", "random", "cosine"))
+    assert one["steps"] == 2 * two["steps"]
+
+
+def test_wrong_names_and_targets_are_refused():
+    with pytest.raises(UsageError, match="unknown teacher 'nosuch'; allowed: poisoned, finetuned"):
+        naming().distilled(ATTACKED.distilled("nosuch", "warmup", "at"))
+    with pytest.raises(UsageError, match="unknown loss 'nosuch'"):
+        naming().distilled(ATTACKED.distilled("finetuned", "warmup", "nosuch"))
+    with pytest.raises(UsageError, match="unknown defence 'nosuch'"):
+        naming().encoder_of(ATTACKED.defended("nosuch"))
+    with pytest.raises(UsageError, match="target class 10 of 'patterns' does not exist; allowed: 0 to 9"):
+        naming({"targets": {"patterns": 10, "shapes": 0}}).target("patterns")
+    with pytest.raises(UsageError, match="unknown downstream set 'mars'"):
+        naming().target("mars")
+
+
+def test_a_row_is_stale_when_the_settings_would_give_another():
+    stages = naming()
+    row = {name: str(value) for name, value in asdict(ATTACKED).items()} | {"key": stages.measured(ATTACKED).key}
+    assert not checker(stages.profile, dict(KNOWN))(row)
+    assert checker(stages.profile, dict(KNOWN))({**row, "key": "0" * 16})
+    assert checker(stages.profile, dict(KNOWN))({**row, "target": "3"})
+    assert checker(stages.profile, dict(KNOWN))({**row, "loss": "nosuch", "defence": "distillation", "stage": "defended"})
+    changed = load_profile(TINY, {"pretraining.epochs": 2})
+    assert checker(changed, dict(KNOWN))(row)
+    random = stages.measured(ATTACKED, encoder=stages.untrained(0)).key
+    assert not checker(stages.profile, dict(KNOWN))({**row, "key": random, "setting": "encoder", "value": "random"})
+
+
+def test_the_defender_holds_what_the_attacker_did_not_choose(tmp_path):
+    stages = Stages(load_profile(TINY), Store(tmp_path), torch.device("cpu"))
+    share = stages.share(0)
+    assert len(share) == stages.share_size() == 100
+    assert not torch.equal(share, stages.share(1))
+    train, held = stages.downstream("patterns", "validation")
+    assert not set(map(bytes, held.images.numpy())) & set(map(bytes, train.images.numpy()))
