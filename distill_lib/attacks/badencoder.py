@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
+from distill_lib.errors import UsageError
 from distill_lib.training.loop import Schedule, Watch, train
 from distill_lib.vision.augment import Augmentation
 from distill_lib.vision.encoders import Encoder
@@ -100,5 +101,11 @@ def choose_references(margins: Tensor, labels: Tensor, target: int, count: int) 
         labels: (N,), int64.
         target: Target class.
         count: How many.
+
+    Raises:
+        UsageError: If the class has fewer images.
     """
+    available = int((labels == target).sum())
+    if not 1 <= count <= available:
+        raise UsageError(f"{count} references are impossible; class {target} has {available} images, allowed: 1 to these")
     return margins.masked_fill(labels != target, -torch.inf).topk(count).indices

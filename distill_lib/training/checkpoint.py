@@ -18,5 +18,5 @@ def load_checkpoint(path: Path) -> dict | None:
     """The state saved at `path`; None where there is none or it does not read as a checkpoint."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError):
+    except Exception:  # a damaged file fails in many ways: RuntimeError, UnpicklingError, KeyError, ...
         return None

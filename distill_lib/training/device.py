@@ -1,5 +1,7 @@
 """Device and precision, decided once at the edge."""
 
+import re
+
 import torch
 
 from distill_lib.errors import UsageError, choose
@@ -13,10 +15,10 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+    parts = re.fullmatch(r"(cpu)|cuda(?::(\d+))?", name, re.ASCII)
+    if parts is None:
         raise UsageError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:<number>")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if not parts[1] and int(parts[2] or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
             "allowed here: auto, cpu"

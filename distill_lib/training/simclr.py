@@ -34,7 +34,7 @@ class Projector(nn.Sequential):
 
     def __init__(self, dimension: int, hidden: int = 512, output: int = 128, seed: int = 0):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             super().__init__(
                 nn.Linear(dimension, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, output)
             )

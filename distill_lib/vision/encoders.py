@@ -120,7 +120,7 @@ class Encoder(nn.Module):
 def build_encoder(config: EncoderConfig, seed: int, precision: str = "float32") -> Encoder:
     """An encoder with random weights drawn from `seed` alone (the global generator is left as it was)."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU too
         encoder = Encoder(config, precision)
         for module in encoder.modules():
             if isinstance(module, nn.Conv2d):

@@ -18,9 +18,10 @@ def to_unit(images: Tensor) -> Tensor:
 def hooked(model: nn.Module, paths: Sequence[str]):
     """While open, yields a dict that each forward fills with the outputs of the modules at `paths`."""
     maps: dict[str, Tensor] = {}
+    modules = [(path, model.get_submodule(path)) for path in paths]  # an unknown path fails before any hook is set
     handles = [
-        model.get_submodule(path).register_forward_hook(lambda _m, _i, out, path=path: maps.__setitem__(path, out))
-        for path in paths
+        module.register_forward_hook(lambda _m, _i, out, path=path: maps.__setitem__(path, out))
+        for path, module in modules
     ]
     try:
         yield maps
@@ -50,8 +51,10 @@ def extract(encoder: nn.Module, images: Tensor, batch: int = 512, transform=None
     was_training = encoder.training
     encoder.eval()
     parts = []
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch].to(device)
-        parts.append(encoder(to_unit(transform(part) if transform else part)).float())
-    encoder.train(was_training)
+    try:
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch].to(device)
+            parts.append(encoder(to_unit(transform(part) if transform else part)).float())
+    finally:
+        encoder.train(was_training)
     return torch.cat(parts)

@@ -48,7 +48,13 @@ class Patch:
 
 
 def corner_patch(size: int = 10, image_size: int = 32) -> Patch:
-    """BadEncoder's white square, one pixel off the lower right corner, at any size."""
+    """BadEncoder's white square, one pixel off the lower right corner, at any size.
+
+    Raises:
+        UsageError: If it does not fit.
+    """
+    if not 1 <= size < image_size:
+        raise UsageError(f"a trigger of {size} pixels does not fit; allowed: 1 to {image_size - 1}")
     start = image_size - 1 - size
     return Patch(size, start, start)
 

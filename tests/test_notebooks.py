@@ -1,0 +1,154 @@
+"""Every notebook at a tiny size, through the runner, and what a second run, a kill and a changed setting do."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from distill_lib.study import main_job, runner, tables
+from distill_lib.study.jobs import expand
+from distill_lib.study.stale import checker
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = REPOSITORY / "tests" / "profiles" / "tiny.toml"
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def jobs(only=None):
+    """The tiny profile's jobs; a profile of one's own is named by its path."""
+    table = expand(main_job.load(str(TINY)), only=only)
+    return [replace(job, parameters={**job.parameters, "profile": str(TINY)}) for job in table]
+
+
+def folder(root):
+    """A repository of its own with the study's notebooks."""
+    shutil.copytree(REPOSITORY / "notebooks", root / "notebooks")
+    return runner.Place(root, root / "runs")
+
+
+def hashes(root):
+    """What is in results/ and figures/, byte for byte."""
+    files = sorted(p for name in ("results", "figures") for p in (root / name).rglob("*") if p.is_file())
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """All notebooks, run once."""
+    place = folder(tmp_path_factory.mktemp("study"))
+    outcomes = runner.run(jobs(), place)
+    assert [outcome.status for outcome in outcomes] == ["done"] * 5, [outcome.message for outcome in outcomes]
+    return place
+
+
+@pytest.mark.timeout(500)
+def test_all_notebooks_make_their_figures_and_tables(place):
+    for name in (figure for figures in main_job.NOTEBOOKS.values() for figure in figures):
+        for end in ("png", "svg", "json"):
+            assert (place.root / "figures" / "tiny" / f"{name}.{end}").stat().st_size > 100
+    rows = tables.read(place.root / "results" / "tiny" / "distillation.csv")
+    cells = {(r["downstream"], r["stage"], r["defence"], r["teacher"], r["student"], r["loss"]) for r in rows}
+    assert len(cells) == len(rows)
+    for name in ("patterns", "shapes"):
+        assert (name, "clean", "none", "", "", "") in cells
+        assert (name, "attacked", "none", "", "", "") in cells
+        for defence in ("clean_share", "finetune"):
+            assert (name, "defended", defence, "", "", "") in cells
+        assert (name, "defended", "distillation", "finetuned", "warmup", "at") in cells
+    for changed in (("poisoned", "warmup", "at"), ("finetuned", "random", "at"), ("finetuned", "warmup", "kd")):
+        assert ("patterns", "defended", "distillation", *changed) in cells
+    rates = ("acc", "asr", "asr_all", "triggered_acc", "placebo_asr", "target_rate")
+    assert all(0 <= float(row[rate]) <= 100 for row in rows for rate in rates)
+
+
+def test_other_probes_random_weights_and_released_losses_are_sweeps(place):
+    rows = tables.read(place.root / "results" / "tiny" / "sweeps.csv")
+    settings = {(row["setting"], row["value"]) for row in rows}
+    assert {("probe", "linear"), ("probe", "knn"), ("encoder", "random"), ("loss_form", "released")} <= settings
+    assert ("encoder;probe", "random;knn") in settings
+    assert {row["study"] for row in rows} == {"distillation"}
+
+
+def test_a_second_run_changes_no_file(place):
+    before = hashes(place.root)
+    assert [outcome.status for outcome in runner.run(jobs(), place)] == ["unchanged"] * 5
+    assert hashes(place.root) == before
+
+
+def test_rows_are_fresh_under_their_profile_and_stale_under_another(place):
+    profile = main_job.load(str(TINY)).profile
+    rows = [r for name in ("distillation", "sweeps") for r in tables.read(place.root / f"results/tiny/{name}.csv")]
+    known = {}
+    assert not any(map(checker(profile, known), rows))
+    longer = replace(profile, pretraining=replace(profile.pretraining, epochs=2))
+    assert all(map(checker(longer, known), rows))
+
+
+def test_every_artefact_was_made_once(place):
+    lines = (place.runs / "makes.log").read_text().splitlines()
+    made = [tuple(line.split()[1:3]) for line in lines]
+    assert len(made) == len(set(made)) > 30
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_thin(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    tagged = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    assert cells[0]["cell_type"] == "markdown"
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    assert "".join(code[-1]["source"]) == "study.finish()"
+    for cell in code:
+        lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
+        assert len(lines) <= 20
+        assert not any(line.startswith(("def ", "class ")) for line in lines)
+
+
+KILLED = """
+import sys
+from distill_lib.study import runner
+sys.path.insert(0, {tests!r})
+from test_notebooks import jobs
+from pathlib import Path
+root = Path({root!r})
+outcomes = runner.run(jobs(["01_attack"]), runner.Place(root, root / "runs", env={{"DISTILL_CHECKPOINT_S": "0"}}))
+sys.exit(outcomes[0].status not in ("done", "unchanged"))
+"""
+
+
+def start(root):
+    """A run of the first notebook in a process of its own, with a checkpoint after each step."""
+    code = KILLED.format(tests=str(Path(__file__).parent), root=str(root))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.timeout(500)
+def test_killed_in_pretraining_it_resumes_and_ends_bit_equal(place, tmp_path):
+    folder(tmp_path)
+    process = start(tmp_path)
+    deadline = time.monotonic() + 200
+    while not list((tmp_path / "runs" / "partial").glob("pretrained-*/training.pt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "runs").glob("pretrained/*/metrics.json")), "killed too late to show anything"
+    assert start(tmp_path).wait(timeout=200) == 0
+    resumed = {p.parent.name: p.read_bytes() for p in (tmp_path / "runs").glob("*/*/weights.safetensors")}
+    whole = {p.parent.name: p.read_bytes() for p in (place.runs).glob("*/*/weights.safetensors")}
+    assert len(resumed) == 4  # pre-trained, random weights, an attack on each of two sets
+    assert all(whole[key] == weights for key, weights in resumed.items())
+    logs = {p.parent.name: p.read_text() for p in (tmp_path / "runs").glob("pretrained/*/log.csv")}
+    assert all((place.runs / "pretrained" / key / "log.csv").read_text() == text for key, text in logs.items())

@@ -1,0 +1,86 @@
+"""Triggers to the pixel."""
+
+import pytest
+import torch
+
+from distill_lib.errors import UsageError
+from distill_lib.vision.triggers import Patch, corner_patch, placebo
+
+
+def pixels(count=4, height=32, width=32):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 255, (count, 3, height, width), generator=generator, dtype=torch.uint8)  # never white
+
+
+def mask(patch, size=32):
+    """Where a patch changes a grey image, (size, size)."""
+    grey = torch.full((1, 3, size, size), 99, dtype=torch.uint8)
+    return (patch(grey) != grey).any(1)[0]
+
+
+def test_badencoders_square_is_white_at_rows_and_columns_21_to_30():
+    images = pixels()
+    stamped = Patch()(images)
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    for row in range(21, 31):
+        for column in range(21, 31):
+            inside[row, column] = True
+    assert (stamped[..., inside] == 255).all()
+    assert torch.equal(stamped[..., ~inside], images[..., ~inside])
+    assert stamped.dtype == torch.uint8
+    assert stamped.shape == images.shape
+
+
+def test_the_images_given_stay_as_they_were():
+    images = pixels()
+    kept = images.clone()
+    stamped = Patch()(images)
+    assert torch.equal(images, kept)
+    assert stamped.data_ptr() != images.data_ptr()
+    assert torch.equal(Patch()(stamped), stamped)
+
+
+def test_place_size_and_colour():
+    stamped = Patch(2, 3, 5, (1, 2, 3))(torch.zeros(1, 3, 8, 9, dtype=torch.uint8))
+    assert stamped.nonzero()[:, 2].unique().tolist() == [3, 4]
+    assert stamped.nonzero()[:, 3].unique().tolist() == [5, 6]
+    assert stamped[0, :, 3:5, 5:7].flatten(1).tolist() == [[1] * 4, [2] * 4, [3] * 4]
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size", "first", "last"), [(10, 32, 21, 30), (50, 224, 173, 222), (4, 32, 27, 30)]
+)
+def test_corner_patch_is_one_pixel_off_the_corner(size, image_size, first, last):
+    rows, columns = mask(corner_patch(size, image_size), image_size).nonzero().unbind(1)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (first, last, first, last)
+
+
+def test_the_default_corner_patch_is_the_default_patch():
+    assert corner_patch() == Patch()
+
+
+@pytest.mark.parametrize("patch", [Patch(33), Patch(10, 23, 21), Patch(10, 21, 23), Patch(10, -1, 0), Patch(0), Patch(-2)])
+def test_a_trigger_that_does_not_fit_is_named(patch):
+    with pytest.raises(UsageError, match=f"a trigger of {patch.size} pixels .* does not fit an image of 32 x 32"):
+        patch(pixels())
+
+
+def test_the_shorter_side_counts():
+    patch = Patch(4, 10, 10)
+    assert patch(pixels(1, 14, 20)).shape == (1, 3, 14, 20)
+    with pytest.raises(UsageError):
+        patch(pixels(1, 20, 13))
+
+
+def test_a_trigger_larger_than_the_image_from_the_corner():
+    with pytest.raises(UsageError, match="size is 1 to 32"):
+        corner_patch(40)(pixels())
+
+
+@pytest.mark.parametrize("size", range(1, 16))
+def test_the_placebo_has_equal_area_at_a_disjoint_place_in_another_colour(size):
+    trigger = corner_patch(size)
+    control = placebo(trigger)
+    assert mask(control).sum() == mask(trigger).sum() == size**2
+    assert not (mask(control) & mask(trigger)).any()
+    assert control.colour != trigger.colour
