@@ -107,5 +107,5 @@ def choose_references(margins: Tensor, labels: Tensor, target: int, count: int) 
     """
     available = int((labels == target).sum())
     if not 1 <= count <= available:
-        raise UsageError(f"{count} references are impossible; class {target} has {available} images, allowed: 1 to these")
+        raise UsageError(f"{count} references are impossible; allowed: 1 to the {available} images of class {target}")
     return margins.masked_fill(labels != target, -torch.inf).topk(count).indices

@@ -39,17 +39,16 @@ from distill_lib.errors import choose
 
 VERSION = 1  # raise it when the code below draws other pixels from the same constants: old caches are left alone
 SEED = 2024
-INK = 0.7
 _CHUNK = 500  # images drawn at once: their planes fit a processor's cache
 _TURN = 3.1416  # any direction
 _TRAIN_SOURCES = 2 / 3  # share of the 1,797 handwritten digits whose renderings are training images
 
 # How hard each set is to read: the constants to tune. SIZES: images to make.
 LOOKS: dict[str, Look] = {
-    "builtin": Look(contrast=(45, 95), tone=38, relief=0.45, clutter=4, noise=16, light=0.2),
-    "shapes": Look(contrast=(40, 85), tone=38, relief=0.4, clutter=3, noise=22, light=0.2),
-    "patterns": Look(contrast=(22, 70), tone=38, relief=0.5, clutter=2, noise=34, light=0.25),
-    "digits": Look(contrast=(35, 80), tone=38, relief=0.35, clutter=2, noise=22, light=0.2),
+    "builtin": Look(contrast=(70, 100), tone=3, ink=0.3, relief=0.15, clutter=2, noise=8, light=0.1),
+    "shapes": Look(contrast=(70, 100), tone=3, ink=0.3, relief=0.15, clutter=2, noise=8, light=0.1),
+    "patterns": Look(contrast=(70, 100), tone=3, ink=1.0, relief=0.15, clutter=0, noise=8, light=0.1),
+    "digits": Look(contrast=(70, 100), tone=3, ink=0.3, relief=0.15, clutter=1, noise=8, light=0.1),
 }
 SIZES: dict[str, dict[str, int]] = {
     "builtin": {"train": 10_000, "test": 2_000},
@@ -67,10 +66,10 @@ def _scene(rng: np.random.Generator, n: int, look: Look) -> tuple[np.ndarray, np
     front, back = tones(rng, n, look)
     canvas = np.broadcast_to(back, (n, 3, *soft_noise(rng, 1, 1).shape[1:])).copy()
     clouds = 0.5 + 0.5 * soft_noise(rng, n, 3)
-    paint(canvas, clouds, shade(rng, back, front, look))
+    paint(canvas, clouds, shade(rng, back, front, look.relief, look.tone))
     kinds = np.floor(rng.random(n) * 2 * len(textures.TEXTURES)).astype(int)  # half of them none
     plane = place(rng, n, scale=(0.4, 0.75), shift=1, turn=_TURN)
-    paint(canvas, textures.by_kind(rng, plane, kinds), shade(rng, back, front, look))
+    paint(canvas, textures.by_kind(rng, plane, kinds), shade(rng, back, front, look.relief, look.tone))
     scatter_clutter(rng, canvas, look, look.clutter)
     return canvas, back, front
 
@@ -82,14 +81,15 @@ def _things(
     n = len(kinds)
     canvas, back, front = _scene(rng, n, look)
     body, detail = motifs.by_kind(rng, plane, kinds, bank)
-    mask = cover(body, plane.unit)
     fill = np.broadcast_to(front, canvas.shape).copy()
-    texture = np.floor(rng.random(n) * 1.5 * len(textures.TEXTURES)).astype(int)  # a third of them plain
-    paint(fill, textures.by_kind(rng, _inside(rng, plane), texture), shade(rng, front, back, look._replace(relief=INK)))
-    paint(fill, cover(detail, plane.unit), shade(rng, front, back, look._replace(relief=1.0)))
+    bare = np.isin(kinds, [list(bank).index(name) for name in motifs.TEXTURED if name in bank])
+    texture = np.floor(rng.random(n) * np.where(bare, 1, 1.5) * len(textures.TEXTURES)).astype(int)  # or none
+    ink = column(np.where(bare, 1, look.ink))
+    paint(fill, textures.by_kind(rng, _inside(rng, plane), texture), shade(rng, front, back, ink, look.tone))
+    paint(fill, cover(detail, plane.unit), shade(rng, front, back, 1, look.tone))
     outline = cover(np.abs(body) - uniform(rng, n, 0.03, 0.08), plane.unit) * (uniform(rng, n) < 0.3)
-    paint(canvas, mask, fill)
-    paint(canvas, outline, shade(rng, front, back, look._replace(relief=-0.4)))
+    paint(canvas, cover(body, plane.unit), fill)
+    paint(canvas, outline, shade(rng, front, back, -0.4, look.tone))
     scatter_clutter(rng, canvas, look, look.clutter // 2)
     return finish(rng, canvas, look)
 
@@ -119,7 +119,7 @@ def _patterns(rng: np.random.Generator, labels: np.ndarray, look: Look) -> np.nd
     front, back = tones(rng, n, look)
     plane = place(rng, n, scale=(0.45, 0.75), shift=1, turn=0.6, stretch=0.2, shear=0.15)
     canvas = np.broadcast_to(back, (n, 3, *plane.u.shape[1:])).copy()
-    paint(canvas, 0.5 + 0.5 * soft_noise(rng, n, 3), shade(rng, back, front, look))
+    paint(canvas, 0.5 + 0.5 * soft_noise(rng, n, 3), shade(rng, back, front, look.relief, look.tone))
     paint(canvas, textures.by_kind(rng, plane, labels, textures.PATTERNS), front)
     scatter_clutter(rng, canvas, look, look.clutter)
     return finish(rng, canvas, look)

@@ -19,7 +19,8 @@ class Look(NamedTuple):
     Attributes:
         contrast: Lightness steps (of 255) between the two tones of an image, smallest and largest.
         tone: Largest distance of a colour channel from grey; small is muted.
-        relief: Contrast inside the background and inside textures, as a share of the image's own.
+        ink: Contrast of an object's texture, as a share of the image's own.
+        relief: Contrast of the background's clouds and texture, likewise.
         clutter: Strokes and blobs behind (and, half as many, before) the object: 0 up to this many.
         noise: Largest amplitude of the pixel noise.
         light: Largest change of brightness from the middle to an edge.
@@ -27,6 +28,7 @@ class Look(NamedTuple):
 
     contrast: tuple[float, float]
     tone: float
+    ink: float
     relief: float
     clutter: int
     noise: float
@@ -134,11 +136,11 @@ def tint(rng: np.random.Generator, lightness: np.ndarray, tone: float) -> np.nda
     return lightness[:, None].astype(np.float32) + tone * hue[:, :, None, None]
 
 
-def shade(rng: np.random.Generator, colour: np.ndarray, other: np.ndarray, look: Look) -> np.ndarray:
-    """A shade of a colour: up to `relief` of the way to the other one, in another tint."""
+def shade(rng: np.random.Generator, colour: np.ndarray, other: np.ndarray, share, tone: float) -> np.ndarray:
+    """A shade of a colour: up to `share` of the way to the other one (away from it below 0), in another tint."""
     n = len(colour)
-    near = colour + (other - colour) * uniform(rng, n, 0.4, 1)[:, None] * look.relief
-    return near + tint(rng, np.zeros((n, 1, 1)), look.tone / 2)
+    near = colour + (other - colour) * (uniform(rng, n, 0.4, 1) * share)[:, None]
+    return near + tint(rng, np.zeros((n, 1, 1)), tone / 2)
 
 
 def paint(canvas: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> None:

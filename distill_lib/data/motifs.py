@@ -187,6 +187,11 @@ def panel(rng: np.random.Generator, plane: Plane) -> Distances:
     return np.sqrt(x * x + y * y) - soft, None
 
 
+def cloth(rng: np.random.Generator, plane: Plane) -> Distances:
+    """No outline in sight, nothing but a texture."""
+    return np.full_like(plane.u, -9), None
+
+
 def gem(rng: np.random.Generator, plane: Plane) -> Distances:
     """A cut stone."""
     low = uniform(rng, len(plane.u), -0.4, -0.2)
@@ -287,11 +292,15 @@ OBJECTS: dict[str, Motif] = {
     "key": key,
     "arrow": arrow,
     "panel": panel,
+    "cloth": cloth,
     "gem": gem,
     "angular letter": angular_letter,
     "round letter": round_letter,
     "scribble": scribble,
 }
+
+
+TEXTURED = ("panel", "cloth")  # what can only be told by a texture: always has one
 
 
 def by_kind(

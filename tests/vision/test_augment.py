@@ -76,7 +76,9 @@ def test_crops_equal_torchvisions_antialiased_bilinear_resize():
     boxes = [(0, 0, 32, 32), (3, 7, 11, 20), (31, 31, 1, 1), (0, 30, 32, 2), (5, 0, 16, 31), (12, 12, 15, 14)]
     got = augment.resample(images, torch.tensor(boxes).float(), torch.zeros(6, dtype=torch.bool))
     for view, image, box in zip(got, images, boxes, strict=True):
-        torch.testing.assert_close(view, reference.resized_crop(image, *box, [32, 32], antialias=True), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            view, reference.resized_crop(image, *box, [32, 32], antialias=True), atol=1e-5, rtol=0
+        )
 
 
 def test_interpolation_rows_are_weights():

@@ -16,10 +16,10 @@ def images(count=3, size=32, seed=0):
 
 @pytest.mark.parametrize(
     ("depth", "width", "parameters", "dimension"),
-    [(10, 4, 19_572, 32), (10, 16, 307_536, 128), (18, 64, 11_168_832, 512), (50, 4, 95_200, 128)],
+    [(10, 4, 19_572, 32), (10, 16, 307_536, 128), (18, 64, 11_168_832, 512), (50, 4, 95_012, 128)],
 )
 def test_size(depth, width, parameters, dimension):
-    """307,536 and 11,168,832 are the published study's small encoder and He et al.'s ResNet-18 without its last layer."""
+    """Depth 10 at width 16 is the small encoder; depth 18 at width 64 is ResNet-18 without its last layer."""
     encoder = build_encoder(EncoderConfig(depth, width), 0)
     assert sum(each.numel() for each in encoder.parameters()) == parameters
     assert all(each.requires_grad for each in encoder.parameters())

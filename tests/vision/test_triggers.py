@@ -59,7 +59,9 @@ def test_the_default_corner_patch_is_the_default_patch():
     assert corner_patch() == Patch()
 
 
-@pytest.mark.parametrize("patch", [Patch(33), Patch(10, 23, 21), Patch(10, 21, 23), Patch(10, -1, 0), Patch(0), Patch(-2)])
+@pytest.mark.parametrize(
+    "patch", [Patch(33), Patch(10, 23, 21), Patch(10, 21, 23), Patch(10, -1, 0), Patch(0), Patch(-2)]
+)
 def test_a_trigger_that_does_not_fit_is_named(patch):
     with pytest.raises(UsageError, match=f"a trigger of {patch.size} pixels .* does not fit an image of 32 x 32"):
         patch(pixels())
@@ -72,9 +74,10 @@ def test_the_shorter_side_counts():
         patch(pixels(1, 20, 13))
 
 
-def test_a_trigger_larger_than_the_image_from_the_corner():
-    with pytest.raises(UsageError, match="size is 1 to 32"):
-        corner_patch(40)(pixels())
+@pytest.mark.parametrize("size", [0, 32, 40])
+def test_a_corner_patch_that_does_not_fit_is_named(size):
+    with pytest.raises(UsageError, match=f"a trigger of {size} pixels does not fit; allowed: 1 to 31"):
+        corner_patch(size)
 
 
 @pytest.mark.parametrize("size", range(1, 16))

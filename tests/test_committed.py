@@ -1,0 +1,43 @@
+"""What is committed under results/ and figures/ belongs to the settings of today."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill_lib.plots import redraw
+from distill_lib.study import tables
+from distill_lib.study.config import load_profile
+from distill_lib.study.stale import checker, known_facts
+
+REPOSITORY = Path(__file__).parents[1]
+MANIFESTS = sorted((REPOSITORY / "results").glob("*/manifest.json"))
+FIGURES = sorted((REPOSITORY / "figures").glob("*/*.json"))
+
+
+def test_the_main_jobs_results_are_committed():
+    assert REPOSITORY / "results" / "quick" / "manifest.json" in MANIFESTS
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.parent.name)
+def test_no_committed_row_is_stale(manifest):
+    profile = load_profile(manifest.parent.name)
+    stale = checker(profile, known_facts(manifest))
+    rows = [row for name in ("distillation", "sweeps") for row in tables.read(manifest.parent / f"{name}.csv")]
+    assert rows
+    assert [row for row in rows if stale(row)] == []
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.parent.name)
+def test_a_manifest_says_how_its_results_were_made(manifest):
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    assert content["versions"]["torch"] != "missing"
+    assert content["hardware"]["cpu"]
+    assert content["configuration"]["name"] == manifest.parent.name
+    assert all(job["wall_s"] > 0 for job in content["jobs"].values())
+
+
+@pytest.mark.parametrize("path", FIGURES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_figure_is_redrawn_from_its_numbers_alone(path):
+    assert redraw(path).axes
+    assert json.loads(path.read_text(encoding="utf-8"))["alt"]
