@@ -1,5 +1,6 @@
 """Arrays that took seconds to make, kept as npz files."""
 
+import contextlib
 import os
 import tempfile
 import zipfile
@@ -29,10 +30,8 @@ def cached(path: Path | None, make: Callable[[], dict[str, np.ndarray]]) -> dict
             return {key: archive[key] for key in archive.files}
     except _BROKEN:
         arrays = make()
-    try:
+    with contextlib.suppress(OSError):  # a full or read-only disk: whoever writes results there says so
         _write(path, arrays)
-    except OSError:
-        pass  # a full or read-only disk: whoever writes results there says so
     return arrays
 
 

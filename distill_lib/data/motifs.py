@@ -5,6 +5,7 @@ Each function returns (body, detail): distances (n, S, S), negative inside; deta
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -205,7 +206,7 @@ def gem(rng: np.random.Generator, plane: Plane) -> Distances:
 def _line(*points: float) -> list[tuple[float, ...]]:
     """x0, y0, x1, y1, ... as straight pieces."""
     pairs = list(zip(points[::2], points[1::2], strict=True))
-    return [(*first, *second) for first, second in zip(pairs, pairs[1:], strict=False)]
+    return [(*first, *second) for first, second in pairwise(pairs)]
 
 
 def _arc(x: float, y: float, wide: float, high: float, start: float, stop: float, pieces: int = 6):

@@ -11,7 +11,7 @@ from distill_lib.study.cells import Cell
 from distill_lib.study.config import load_profile
 from distill_lib.study.stages import DEFENCES, STUDENTS, TEACHERS, Facts, Stages
 from distill_lib.study.stale import Naming, checker
-from distill_lib.study.store import Store
+from distill_lib.study.store import Artefact, Store
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 KNOWN = {
@@ -31,15 +31,14 @@ def naming(overrides=None, **changes):
 def schedule(stages, cell):
     """The steps and batch of a cell's distillation, as the key sees them."""
     seen = {}
-    stages.store.make = lambda kind, version, config, compute: seen.setdefault(kind, config) and None or _named(kind)
+
+    def make(kind, version, config, compute):
+        seen[kind] = config
+        return Artefact(kind, kind, Path(kind))
+
+    stages.store.make = make
     stages.distilled(cell)
     return seen["distilled"]["distil"]["schedule"]
-
-
-def _named(kind):
-    from distill_lib.study.store import Artefact
-
-    return Artefact(kind, kind, Path(kind))
 
 
 def test_keys_need_no_images_and_no_computation():
@@ -121,7 +120,8 @@ def test_a_row_is_stale_when_the_settings_would_give_another():
     assert not checker(stages.profile, dict(KNOWN))(row)
     assert checker(stages.profile, dict(KNOWN))({**row, "key": "0" * 16})
     assert checker(stages.profile, dict(KNOWN))({**row, "target": "3"})
-    assert checker(stages.profile, dict(KNOWN))({**row, "loss": "nosuch", "defence": "distillation", "stage": "defended"})
+    unknown = {"loss": "nosuch", "defence": "distillation", "stage": "defended"}
+    assert checker(stages.profile, dict(KNOWN))({**row, **unknown})
     changed = load_profile(TINY, {"pretraining.epochs": 2})
     assert checker(changed, dict(KNOWN))(row)
     random = stages.measured(ATTACKED, encoder=stages.untrained(0)).key
