@@ -92,6 +92,20 @@ def test_rows_are_fresh_under_their_profile_and_stale_under_another(place):
     assert all(map(checker(longer, known), rows))
 
 
+def test_the_command_sees_the_study_as_the_runner_does(place, monkeypatch):
+    monkeypatch.setenv("DISTILL_RUNS", str(place.runs))
+    job = main_job.load(str(TINY))
+    main_job.check(job, "cpu", None)
+    first = main_job.fingerprint(job, None, None)
+    assert json.loads(json.dumps(first))["images"]["patterns/test"]["count"] == 1000
+    about = main_job.about(job, None)
+    assert about["configuration"]["name"] == "tiny"
+    assert about["data"]["builtin/train"]["source"] == "builtin"
+    text = main_job.headline(job, place.root)
+    assert "attacked" in text
+    assert "distilled (finetuned, warmup, at)" in text
+
+
 def test_every_artefact_was_made_once(place):
     lines = (place.runs / "makes.log").read_text().splitlines()
     made = [tuple(line.split()[1:3]) for line in lines]

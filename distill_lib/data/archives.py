@@ -76,7 +76,7 @@ def _read(path: Path, key: str) -> np.ndarray | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return archive[key] if key in archive.files else None
-    except AttributeError:  # a bare .npy under the name of an npz loads as an array
+    except (AttributeError, TypeError):  # a bare .npy under the name of an npz loads as an array
         raise _wrong(path, "it holds a single array, not an npz") from None
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:120]

@@ -3,7 +3,7 @@
 * `builtin`: things (a house, a fish, a letter) in muted colours before a cluttered background. About 40 latent
   factors: kind, place, size, turn, stretch, shear and inner proportions of the object; its texture's kind, scale,
   turn and phase; its colours, detail and outline; the background's colours, clouds, texture, scale, turn and phase;
-  number, places, sizes, forms and colours of the clutter; direction of the light, focus and noise.
+  number, places, sizes, forms and colours of the clutter; direction and strength of the light.
 * `shapes`: 8 plain shapes. `patterns`: 10 textures. `digits`: scikit-learn's real handwritten digits in colour.
 
 Every image depends on the constants below alone, and has the same bytes on every platform.

@@ -22,7 +22,7 @@ class Look(NamedTuple):
         ink: Contrast of an object's texture, as a share of the image's own.
         relief: Contrast of the background's clouds and texture, likewise.
         clutter: Strokes and blobs behind (and, half as many, before) the object: 0 up to this many.
-        noise: Largest amplitude of the pixel noise.
+        noise: Amplitude of the pixel noise.
         light: Largest change of brightness from the middle to an edge.
     """
 
@@ -200,7 +200,7 @@ def scatter_clutter(rng: np.random.Generator, canvas: np.ndarray, look: Look, mo
 
 
 def finish(rng: np.random.Generator, canvas: np.ndarray, look: Look) -> np.ndarray:
-    """Light from one side, a random focus, noise; then uint8 (n, 3, S, S)."""
+    """Light from one side, a soft focus, noise; then uint8 (n, 3, S, S)."""
     n, (x, y) = len(canvas), pixel_grid()
     slope = x * uniform(rng, n, -look.light, look.light) + y * uniform(rng, n, -look.light, look.light)
     canvas = canvas * (1 + slope[:, None])

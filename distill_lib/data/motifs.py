@@ -301,7 +301,7 @@ OBJECTS: dict[str, Motif] = {
 }
 
 
-TEXTURED = ("panel", "cloth")  # what can only be told by a texture: always has one
+TEXTURED = ("panel", "cloth")  # little to see but a texture: it is drawn in full contrast
 
 
 def by_kind(

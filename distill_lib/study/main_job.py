@@ -33,8 +33,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class MainJob:
-    """A profile with its notebooks."""
+    """A profile with its notebooks, and the name or file that it was read from."""
 
+    source: str
     profile: Profile
 
     @property
@@ -67,14 +68,14 @@ def load(name: str) -> MainJob:
     Raises:
         UsageError: If there is none of that name.
     """
-    return MainJob(load_profile(name))
+    return MainJob(name, load_profile(name))
 
 
 @cache
-def _stages(profile: Profile, device: str | None, data_dir: Path | None):
+def _stages(source: str, device: str | None, data_dir: Path | None):
     from distill_lib.study.session import open_stages
 
-    return open_stages(profile, device or "auto", data_dir)
+    return open_stages(load_profile(source), device or "auto", data_dir)
 
 
 def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
@@ -83,7 +84,7 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
     Raises:
         UsageError: If there is no such device, or an image set is missing or wrong.
     """
-    stages = _stages(job.profile, device, data_dir)
+    stages = _stages(job.source, device, data_dir)
     for name in job.profile.downstream:
         stages.target(name)
         stages.facts(name, "test")
@@ -94,7 +95,7 @@ def fingerprint(job: MainJob, _: Any, data_dir: Path | None) -> dict[str, Any]:
     """All that can change a notebook's result besides its cells and parameters."""
     from distill_lib.study.stages import VERSIONS
 
-    stages = _stages(job.profile, None, data_dir)
+    stages = _stages(job.source, None, data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
     return {"settings": settings, "versions": VERSIONS, "images": _images(stages), "precision": stages.precision}
 
@@ -109,7 +110,7 @@ def _images(stages) -> dict[str, Any]:
 
 def about(job: MainJob, data_dir: Path | None) -> dict[str, Any]:
     """For the manifest: the settings, and each image set's source, hash and size."""
-    stages = _stages(job.profile, None, data_dir)
+    stages = _stages(job.source, None, data_dir)
     return {"configuration": asdict(job.profile), "data": _images(stages), "precision": stages.precision}
 
 

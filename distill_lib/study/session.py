@@ -59,8 +59,8 @@ def open_study(
     changes = {"pretrain": pretrain, "attack": attack, "downstream": tuple(downstream), "seeds": tuple(seeds)}
     settings = replace(settings, **{name: value for name, value in changes.items() if value})
     choose("attack", settings.attack, dict.fromkeys(ATTACKS))
-    if seeds:
-        settings = replace(settings, compared_seeds=tuple(settings.seeds))
+    compared = tuple(seed for seed in settings.seeds if seed in settings.compared_seeds)
+    settings = replace(settings, compared_seeds=compared or settings.seeds[:1])
     result = os.environ.get("DISTILL_RESULT")
     return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
 
