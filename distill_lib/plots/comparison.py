@@ -33,6 +33,9 @@ _RATES = {"acc": "clean accuracy, ACC (%; not from 0)", "asr": "attack success, 
 def numbers_comparison(table: pd.DataFrame, factor: str) -> dict:
     """Cells in which only `factor` differs from the recipe, in each scope that has two of them or more.
 
+    Only seeds that every one of these cells has are compared: the recipe's other seeds would stand beside cells that
+    never saw them.
+
     Args:
         table: distillation.csv.
         factor: `teacher`, `student` or `loss`.
@@ -41,6 +44,8 @@ def numbers_comparison(table: pd.DataFrame, factor: str) -> dict:
     groups = []
     for scope, rows in scopes(tidy(table)):
         found = sorted(set(pick(rows, fixed)[factor]), key=lambda word: (_place(factor, word), word))
+        seeds = [set(pick(rows, {**fixed, factor: word})["seed"]) for word in found]
+        rows = rows[rows["seed"].isin(set.intersection(*seeds) if seeds else ())]
         cells = [{"name": word, **both(rows, {**fixed, factor: word})} for word in found]
         if len(cells) > 1:
             groups.append({"scope": scope, "anchors": anchors(rows), "cells": cells})

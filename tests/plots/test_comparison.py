@@ -72,3 +72,12 @@ def test_the_alt_text_holds_every_mean(few):
     numbers = numbers_students(few)
     mean = numbers["groups"][0]["cells"][1]["asr"]["mean"]
     assert f"/{mean:.1f}" in alt_comparison(numbers)
+
+
+def test_only_seeds_that_every_cell_has_are_compared(few):
+    one = few[~((few["loss"] == "kd") & (few["seed"] == 1))]
+    (group,) = numbers_losses(one)["groups"]
+    assert [cell["acc"]["n"] for cell in group["cells"]] == [1] * len(group["cells"])
+    (whole,) = numbers_losses(few)["groups"]
+    kept, both = (next(c for c in g["cells"] if c["name"] == "at") for g in (group, whole))
+    assert kept["acc"]["values"] == both["acc"]["values"][:1]
