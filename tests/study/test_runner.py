@@ -295,7 +295,12 @@ def test_no_kernel_outlives_the_run(repository, number):
     repository.write("a", SLEEPER)
     command = [sys.executable, "-c", PARENT, str(repository.root)]
     parent = subprocess.Popen(
-        command, env=execute.importing(), stderr=subprocess.PIPE, start_new_session=True
+        command,
+        env=execute.importing(),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A shell starts its background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     pids = repository.root / "pids"
     until = time.monotonic() + 30
