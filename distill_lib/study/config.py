@@ -73,6 +73,16 @@ class Defender:
     warmup: float = 0.3
     optimisation: Optimisation = field(default_factory=Optimisation)
 
+    @property
+    def teacher_views(self) -> int:
+        """What fine-tuning a teacher costs."""
+        return int(self.views * self.teacher)
+
+    @property
+    def warmup_views(self) -> int:
+        """What warming a student up costs."""
+        return int(self.views * self.warmup)
+
 
 @dataclass(frozen=True)
 class Distillation:

@@ -205,7 +205,7 @@ class Study:
     def budget_table(self) -> pandas.DataFrame:
         """Augmented images that each part of each defence may use."""
         budget, parts = self.profile.defender, {}
-        teacher, warmup = int(budget.views * budget.teacher), int(budget.views * budget.warmup)
+        teacher, warmup = budget.teacher_views, budget.warmup_views
         for name, spent in {"finetuned teacher, warm-up student": (teacher, warmup), "poisoned teacher": (0, warmup),
                             "random student": (teacher, 0)}.items():  # fmt: skip
             parts[name] = [*spent, budget.views - sum(spent)]

@@ -305,14 +305,12 @@ class Stages:
 
 
 def _finetuned(stages: Stages, cell: Cell) -> tuple[Artefact, int]:
-    budget = stages.profile.defender
-    views = int(budget.views * budget.teacher)
+    views = stages.profile.defender.teacher_views
     return stages.repaired(stages.attacked(cell.seed, cell.downstream), views, cell.seed), views
 
 
 def _warmed(stages: Stages, cell: Cell) -> tuple[Artefact, int]:
-    budget = stages.profile.defender
-    views = int(budget.views * budget.warmup)
+    views = stages.profile.defender.warmup_views
     return stages.repaired(None, views, cell.seed), views
 
 
