@@ -28,8 +28,8 @@ def report(setup: Setup, budget: Budget, say: Callable[[str], None] = print) -> 
         say: Told each row as soon as it is measured.
 
     Returns:
-        `hardware`; `ratios`, one dict a row; `seconds` a step behind them; `flatness`, the cost of a view by the
-        number of images; `memory`. JSON values only.
+        `hardware`; `ratios`, one dict a row; `seconds`, the median step behind each ratio, first / second;
+        `flatness`, the cost of a view by the number of images; `memory`, peaks. JSON values only.
     """
     about = hardware(setup)
     bench = _Bench(setup, budget, say)

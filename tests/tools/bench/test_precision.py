@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from distill_lib.data import ImageSet
 from distill_lib.study import tables
 from distill_lib.study.config import load_profile
 from distill_lib.tools.bench import precision
@@ -86,3 +87,24 @@ def test_the_margin_is_said_before_any_training(tmp_path, monkeypatch):
     assert said[-1].endswith("equal within 2 points")
     assert (found.mean, found.n) == (0.0, 2)
     assert '"margin": 2.0' in (tmp_path / "results" / "precision_cpu.json").read_text()
+
+
+def test_a_row_is_a_training_in_its_precision_measured_on_held_out_images(monkeypatch):
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    made = ImageSet("made", "train", images, torch.arange(40) % 4, tuple("abcd"), "builtin")
+    monkeypatch.setattr(precision, "load", lambda name, cache_dir: made)
+    quick = load_profile("quick")
+    optimisation = dataclasses.replace(quick.pretraining.optimisation, batch=20)
+    small = dataclasses.replace(
+        quick,
+        encoder=dataclasses.replace(quick.encoder, width=4),
+        pretraining=dataclasses.replace(quick.pretraining, optimisation=optimisation),
+    )
+    built, build = [], precision.build_encoder
+    monkeypatch.setattr(precision, "build_encoder", lambda *args: built.append(args[1:]) or build(*args))
+    count, accuracy = precision.trained(small, CPU, "bf16", 100)
+    assert built == [(100, "bf16")]
+    assert count == 8  # a fifth
+    assert accuracy * 8 / 100 == round(accuracy * 8 / 100)
+    assert precision.trained(small, CPU, "bf16", 100) == (count, accuracy)
