@@ -69,7 +69,11 @@ def augmentation(setup: Setup, workers: int) -> Contest:
 
 
 def badencoder_step(setup: Setup, workers: int) -> Contest:
-    """BadEncoder's injection with one reference."""
+    """BadEncoder's injection with one reference.
+
+    Ours draws 16 views of the reference a step, the papers' loop one an image: L1 has the same expectation
+    (`BadEncoderConfig.reference_views`). The losses are compared with as many views on both sides.
+    """
     encoder, images = setup.fresh(precision="float32"), setup.pictures()
     frozen, network = reference.Network(encoder).eval(), reference.Network(encoder).eval()
     optimiser = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
