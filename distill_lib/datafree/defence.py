@@ -1,0 +1,137 @@
+"""ABD (arXiv 2306.02368) as a plug-in over any method: the Shuffling Vaccine, Self-Retrospection, both, or none.
+
+A method asks its `Guard` at three places: for a term of the generator's loss, for the mean over a batch of
+divergences, and for a term of the student's loss. The guard draws nothing from the method's generator, so what is
+switched off, or not yet on, leaves the method equal bit for bit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distill_lib.datafree.divergence import divergences, scale
+from distill_lib.datafree.retrospection import RetrospectionConfig, find_delta, retrospect
+from distill_lib.datafree.vaccine import Vaccine, VaccineConfig
+from distill_lib.training.device import generator
+
+
+@dataclass(frozen=True)
+class DefenceConfig:
+    """Which parts of ABD are on.
+
+    Attributes:
+        sv: The Shuffling Vaccine; None: off.
+        sr: Student Self-Retrospection; None: off.
+    """
+
+    sv: VaccineConfig | None = None
+    sr: RetrospectionConfig | None = None
+
+
+DEFENCES: dict[str, DefenceConfig] = {
+    "none": DefenceConfig(),
+    "sv": DefenceConfig(sv=VaccineConfig()),
+    "sr": DefenceConfig(sr=RetrospectionConfig()),
+    "abd": DefenceConfig(sv=VaccineConfig(), sr=RetrospectionConfig()),
+}
+
+
+class Guard:
+    """A defence at work in one training.
+
+    Args:
+        config: What is on.
+        teacher: Frozen, in eval mode.
+        student: The student.
+        turns: Of the training.
+        seed: Of the training; the guard's own draws come from it, through other generators.
+    """
+
+    def __init__(self, config: DefenceConfig, teacher: nn.Module, student: nn.Module, turns: int, seed: int):
+        self.config, self.teacher, self.student, self.turns, self.seed = config, teacher, student, turns, seed
+        self.vaccine = Vaccine(teacher, config.sv, seed) if config.sv else None
+        self._delta: tuple[int, Tensor] | None = None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint has to hold."""
+        return {"vaccine": self.vaccine} if self.vaccine else {}
+
+    def prepare(self, turn: int, probes: Callable[[int, torch.Generator], Tensor]) -> None:
+        """At the start of a turn: try the vaccine when its time has come.
+
+        Args:
+            turn: Its number from 0.
+            probes: (count, generator) -> images (N, 3, H, W) in [0, 1] such as the method trains on.
+        """
+        if self.vaccine is None or self.vaccine.decided or turn < self.vaccine.config.start * self.turns:
+            return
+        with torch.no_grad():
+            self.vaccine.decide(lambda: probes(self.vaccine.config.probes, self._source(turn)))
+
+    def generator_terms(self, maps: Tensor, logits: Tensor, mean: str) -> dict[str, Tensor]:
+        """The vaccine's term of a generator's loss, where there is one.
+
+        Args:
+            maps: The teacher's after `block2`, with their graph.
+            logits: The teacher's, likewise.
+            mean: Convention of the method's divergence.
+        """
+        if self.vaccine is None:
+            return {}
+        return {"sv": self.vaccine.generator_term(maps, logits, mean) if self.vaccine.active else logits.new_zeros(())}
+
+    def divergence(
+        self, maps: Tensor, taught: Tensor, learned: Tensor, temperature: float = 1.0, mean: str = "batch"
+    ) -> Tensor:
+        """Mean KL(T || S) of a batch of images that no generator made, suspicious ones weighed down.
+
+        Args:
+            maps: The teacher's after `block2`.
+            taught: Logits (B, classes) of the teacher.
+            learned: Of the student.
+            temperature: T.
+            mean: Convention of the mean.
+        """
+        values = divergences(taught, learned, temperature)
+        weighed = self.vaccine is not None and self.vaccine.active
+        average = self.vaccine.weigh(values, maps, taught) if weighed else values.mean()
+        return scale(mean, taught.shape[1]) * average
+
+    def student_terms(self, turn: int, images: Tensor) -> dict[str, Tensor]:
+        """Self-Retrospection's term of the student's loss, in the last turns.
+
+        Args:
+            turn: Its number from 0.
+            images: (B, 3, H, W), those of the student's step, without a graph; the same in all steps of a turn.
+        """
+        if self.config.sr is None:
+            return {}
+        if not self.reflecting(turn):
+            return {"sr": images.new_zeros(())}
+        return {"sr": retrospect(self.student, images, self._perturbation(turn, images), self.config.sr)}
+
+    def reflecting(self, turn: int) -> bool:
+        """Whether the student looks back in this turn."""
+        return self.config.sr is not None and turn >= self.config.sr.first(self.turns)
+
+    def rate(self, turn: int, usual: float) -> float:
+        """The student's learning rate in a turn."""
+        return self.config.sr.student_lr if self.reflecting(turn) else usual
+
+    def _perturbation(self, turn: int, images: Tensor) -> Tensor:
+        """Delta of this turn's images: found once where the teacher, which is constant, decides it."""
+        if self.config.sr.found_on == "student":
+            was_training = self.student.training
+            delta = find_delta(self.student.eval(), images, self.config.sr, self._source(turn))
+            self.student.train(was_training)
+            return delta
+        if self._delta is None or self._delta[0] != turn:
+            self._delta = turn, find_delta(self.teacher, images, self.config.sr, self._source(turn))
+        return self._delta[1]
+
+    def _source(self, turn: int) -> torch.Generator:
+        device = next(self.student.parameters()).device
+        return generator(self.seed * self.turns + turn + 1_000_003, device)
+

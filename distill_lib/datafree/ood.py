@@ -1,0 +1,123 @@
+"""Distillation on out-of-distribution images: patches of one picture, mixed by CutMix (Asano and Saeed, ICLR 2023).
+
+Handed other images, it is the same method on other people's data: the points between clean data and one picture.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor, nn
+
+from distill_lib.datafree.defence import DefenceConfig, Guard
+from distill_lib.datafree.divergence import scale
+from distill_lib.datafree.images import train_on_images
+from distill_lib.datafree.picture import PatchConfig, patches
+from distill_lib.errors import UsageError
+from distill_lib.training.loop import Schedule, Watch
+from distill_lib.vision.features import to_unit
+from distill_lib.vision.wide_resnet import folded
+
+EPOCHS, BATCH = 300, 512
+QUANTILES = 1024
+
+
+def _published() -> Schedule:
+    steps = EPOCHS * (PatchConfig().count // BATCH)
+    return Schedule(steps, BATCH, "adam", 1e-3, weight_decay=0.0)
+
+
+@dataclass(frozen=True)
+class OODConfig:
+    """Settings; published where not marked.
+
+    Attributes:
+        schedule: Adam 1e-3, batch 512, 300 epochs; constant, without weight decay [ours].
+        patches: How the picture is cut; of no use where images are handed in.
+        cutmix: Parameter of Beta(., .) for the share of a second image; 0: none.
+        temperature: T; the divergence carries T^2, as usual [ours].
+        mean: Convention of the divergence's mean [ours].
+        defence: What is on.
+    """
+
+    schedule: Schedule = field(default_factory=_published)
+    patches: PatchConfig = field(default_factory=PatchConfig)
+    cutmix: float = 0.25
+    temperature: float = 8.0
+    mean: str = "batch"
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
+
+    def __post_init__(self):
+        scale(self.mean, 2)
+        if not (self.cutmix >= 0 and self.temperature > 0):
+            raise UsageError(
+                f"cutmix {self.cutmix} and temperature {self.temperature} are impossible; "
+                "allowed: cutmix 0 or more, temperature above 0"
+            )
+
+
+def ood(
+    teacher: nn.Module,
+    student: nn.Module,
+    config: OODConfig,
+    seed: int,
+    watch: Watch | None = None,
+    *,
+    images: Tensor | None = None,
+) -> list[dict[str, float]]:
+    """Train `student` in place to agree with the teacher: T^2 KL(T || S).
+
+    Args:
+        teacher: A `WideResNet`, left as it is.
+        student: Left in eval mode.
+        config: Settings.
+        seed: Of patches, order and mixing.
+        watch: Reports and checkpoints.
+        images: uint8 (N, 3, H, W) on the networks' device; None: patches of our picture.
+
+    Returns:
+        The log, with the terms `kl`, and `sr` of a defence.
+    """
+    device = next(student.parameters()).device
+    images = patches(config.patches, seed, device=device) if images is None else images
+    shares = beta_quantiles(config.cutmix).to(device) if config.cutmix else None
+    teacher = folded(teacher)
+    guard = Guard(config.defence, teacher, student, config.schedule.steps, seed)
+
+    def views(rows: Tensor, generator: Generator) -> Tensor:
+        plain = to_unit(images[rows])
+        return plain if shares is None else cutmix(plain, shares, generator)
+
+    def terms(views: Tensor, _rows: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            maps = teacher.trunk(views)
+            taught = teacher.tail(maps)
+        gap = guard.divergence(maps, taught, student(views), config.temperature, config.mean)
+        return {"kl": config.temperature**2 * gap}
+
+    return train_on_images(student, guard, views, terms, len(images), config.schedule, seed, watch)
+
+
+def cutmix(images: Tensor, shares: Tensor, generator: Generator) -> Tensor:
+    """One box for the whole batch, filled from another image of it (Yun et al., ICCV 2019).
+
+    Args:
+        images: float (B, 3, H, W).
+        shares: Equally likely shares of an image's own area, (Q,), of which one is drawn.
+        generator: The only source of randomness; all draws stay on the device.
+    """
+    height, width = images.shape[2:]
+    draws = torch.rand(2, generator=generator, device=images.device)
+    share = shares[torch.randint(len(shares), (1,), generator=generator, device=images.device)]
+    partners = torch.randperm(len(images), generator=generator, device=images.device)
+    half = (1 - share).sqrt() / 2
+    rows, columns = ((torch.arange(side, device=images.device) + 0.5) / side for side in (height, width))
+    inside = ((rows - draws[0]).abs() < half)[:, None] & ((columns - draws[1]).abs() < half)
+    return torch.where(inside, images[partners], images)
+
+
+def beta_quantiles(parameter: float, count: int = QUANTILES) -> Tensor:
+    """`count` equally likely values of Beta(parameter, parameter), ascending: drawn by index from a torch generator."""
+    from scipy.stats import beta  # half a second, for CutMix alone
+
+    middles = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return torch.from_numpy(beta.ppf(middles.numpy(), parameter, parameter)).float()

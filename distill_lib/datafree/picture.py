@@ -1,0 +1,142 @@
+"""One picture of our own making, and the patches of it that stand for out-of-distribution images.
+
+The publication (after Asano and Saeed) takes 50,000 augmented 32-pixel patches of a single photograph. Ours is drawn
+[ours]: "dead leaves", discs, boxes and stripes of all sizes that cover one another, which share with photographs edges,
+occlusion and detail on every scale, and nothing with any class.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
+
+from distill_lib.errors import UsageError
+from distill_lib.vision.augment import Augmentation
+
+SEED = 7
+LEAVES = 8000  # enough to cover the picture
+SMALLEST, LARGEST = 3.0, 90.0  # radii in pixels
+CHUNK = 2048  # patches cut at a time
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """How patches are cut; the augmentation's strengths are not in the facts [ours].
+
+    Attributes:
+        count: Patches.
+        size: Side of a patch.
+        smallest: Least side, in the picture's pixels, of what becomes a patch; the largest is half the picture's.
+        turn: Largest rotation to either side, degrees.
+        augmentation: Flip and colours of each patch.
+    """
+
+    count: int = 50_000
+    size: int = 32
+    smallest: int = 24
+    turn: float = 35.0
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(crop_scale=None))
+
+    def __post_init__(self):
+        if min(self.count, self.size, self.smallest) < 1 or not self.turn >= 0:
+            raise UsageError(
+                f"count {self.count}, size {self.size}, smallest {self.smallest}, turn {self.turn} are impossible; "
+                "allowed: 1 or more, turn 0 or more"
+            )
+
+
+def dead_leaves(size: int = 512, leaves: int = LEAVES, seed: int = SEED) -> Tensor:
+    """The picture, uint8 (3, size, size): the same bytes on every platform for the same arguments.
+
+    Args:
+        size: Side.
+        leaves: Shapes drawn one over the other.
+        seed: Of all shapes.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    canvas = np.full((3, size, size), 128.0)
+    for _ in range(leaves):
+        _draw_leaf(canvas, rng)
+    noise = rng.random(canvas.shape) + rng.random(canvas.shape) - 1
+    return torch.from_numpy(np.floor(np.clip(canvas + 6 * noise, 0, 255)).astype(np.uint8))
+
+
+def _draw_leaf(canvas: np.ndarray, rng: np.random.Generator) -> None:
+    """One disc or box, plain, shaded or striped, in place; small ones are the most."""
+    size = canvas.shape[1]
+    draws = rng.random(14)
+    # Radii r with a density near r^-3 between the limits, by inverting its cumulative share.
+    radius = 1 / np.sqrt(1 / LARGEST**2 + draws[0] * (1 / SMALLEST**2 - 1 / LARGEST**2))
+    y, x = draws[1] * size, draws[2] * size
+    top, bottom = max(0, int(y - radius)), min(size, int(y + radius) + 1)
+    left, right = max(0, int(x - radius)), min(size, int(x + radius) + 1)
+    rows, columns = np.arange(top, bottom)[:, None] - y, np.arange(left, right)[None] - x
+    disc = draws[3] < 0.6
+    inside = rows * rows + columns * columns <= radius * radius if disc else np.abs(rows) <= radius * draws[4]
+    inside = np.broadcast_to(inside, (bottom - top, right - left))
+    wave = (rows * (draws[5] - 0.5) + columns * (draws[6] - 0.5)) / (1.5 + 4 * draws[7])
+    striped = (np.floor(wave) % 2 == 0) & (draws[8] < 0.4)
+    shading = (rows * (draws[9] - 0.5) + columns * (draws[10] - 0.5)) * (60 / radius)
+    first, second = 255 * draws[11:14], 255 * rng.random(3)
+    colour = np.where(striped, second[:, None, None], first[:, None, None]) + shading
+    canvas[:, top:bottom, left:right] = np.where(inside, colour, canvas[:, top:bottom, left:right])
+
+
+def patches(config: PatchConfig, seed: int, picture: Tensor | None = None, device="cpu") -> Tensor:
+    """Augmented patches, uint8 (count, 3, size, size).
+
+    Args:
+        config: How they are cut.
+        seed: Of all places, scales and colours.
+        picture: uint8 (3, H, W), square or not; None: `dead_leaves()`.
+        device: Where they are cut and stay.
+
+    Raises:
+        UsageError: If the picture is too small for the smallest patch.
+    """
+    picture = dead_leaves() if picture is None else picture
+    if min(picture.shape[1:]) < 2 * config.smallest:
+        raise UsageError(
+            f"a picture of {tuple(picture.shape[1:])} pixels is too small for patches from {config.smallest} pixels "
+            f"on; allowed: {2 * config.smallest} or more"
+        )
+    source = torch.Generator(device).manual_seed(seed)
+    levels = _pyramid(picture.to(device).float()[None], config)
+    parts = []
+    for start in range(0, config.count, CHUNK):
+        cut = _cut(levels, min(CHUNK, config.count - start), config, source)
+        parts.append((config.augmentation(cut, source) * 255).round_().clamp_(0, 255).to(torch.uint8).contiguous())
+    return torch.cat(parts)
+
+
+def _pyramid(picture: Tensor, config: PatchConfig) -> list[Tensor]:
+    """The picture halved again and again, so that no patch skips pixels."""
+    levels = [picture]
+    while min(levels[-1].shape[2:]) // 2 >= 2 * config.size:
+        levels.append(avg_pool2d(levels[-1], 2))
+    return levels
+
+
+def _cut(levels: list[Tensor], count: int, config: PatchConfig, source: Generator) -> Tensor:
+    """Patches uint8 (count, 3, size, size) at random places, scales (log-uniform) and turns."""
+    device, side = levels[0].device, min(levels[0].shape[2:])
+    draws = torch.rand(4, count, generator=source, device=device)
+    share = config.smallest / side * (side / 2 / config.smallest) ** draws[0]  # of the picture's side
+    angle = torch.deg2rad(config.turn * (2 * draws[1] - 1))
+    reach = (1 - share * (angle.cos() + angle.sin().abs())).clamp_min(0)  # the turned patch stays inside
+    shift = reach * (2 * draws[2:] - 1)
+    cos, sin = share * angle.cos(), share * angle.sin()
+    rows = torch.stack([torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1)
+    level = (share * side / config.size).log2().floor().clamp(0, len(levels) - 1).long()
+    cut = torch.empty(count, 3, config.size, config.size, device=device)
+    for number, each in enumerate(levels):
+        chosen = (level == number).nonzero().squeeze(1)
+        if not len(chosen):
+            continue
+        grid = affine_grid(rows[chosen], (len(chosen), 3, config.size, config.size), align_corners=False)
+        cut[chosen] = grid_sample(
+            each.expand(len(chosen), -1, -1, -1), grid, padding_mode="reflection", align_corners=False
+        )
+    return cut.round_().clamp_(0, 255).to(torch.uint8)
