@@ -12,7 +12,7 @@ UPSAMPLED = 4  # two doublings
 SLOPE = 0.2  # of the leaky ReLUs [ours]
 
 
-# From the final batch norm to images; `normalised` is what the networks' own normalisation undoes, not clipped to [0, 1].
+# From the final batch norm to images; `normalised` is what the networks' own normalisation undoes, and is not clipped.
 OUTPUTS = {
     "normalised": lambda generator, x: x * generator.std + generator.mean,
     "unit": lambda _generator, x: torch.sigmoid(x),

@@ -1,0 +1,111 @@
+"""Distillation on other images: the first step by hand, the baseline, the vaccine's weights."""
+
+import pytest
+import torch
+from scipy.stats import beta
+from torch import nn
+
+from distill_lib.datafree import defended
+from distill_lib.datafree.divergence import divergences
+from distill_lib.datafree.ood import OODConfig, beta_quantiles, cutmix, ood
+from distill_lib.datafree.picture import PatchConfig
+from distill_lib.datafree.vaccine import Vaccine, VaccineConfig, suspicious
+from distill_lib.errors import UsageError
+from distill_lib.training.loop import Schedule, train
+from distill_lib.vision.wide_resnet import folded
+
+CONFIG = OODConfig(Schedule(6, 8), cutmix=0.0)
+
+
+def first_batch(images, seed):
+    rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:8]
+    return images[rows].float() / 255
+
+
+def test_the_first_step_by_hand(teacher, fresh_student, clean):
+    log = ood(teacher, fresh_student(), CONFIG, 5, images=clean["images"])
+    batch = first_batch(clean["images"], 5)
+    said, learned = (teacher(batch) / 8).log_softmax(1), (fresh_student().train()(batch) / 8).log_softmax(1)
+    expected = 64 * (said.exp() * (said - learned)).sum() / 8
+    assert log[0]["kl"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_none_is_the_plain_training_bit_for_bit(teacher, fresh_student, same, clean):
+    """As if there were no defence at all in the code."""
+    ours, plain = fresh_student(), fresh_student()
+    ood(teacher, ours, CONFIG, 0, images=clean["images"])
+    frozen = folded(teacher)
+
+    def objective(rows, _generator):
+        batch = (clean["images"][rows].float() / 255).contiguous(memory_format=torch.channels_last)
+        return {"kl": 64 * divergences(frozen(batch), plain(batch), 8.0).mean()}
+
+    train(nn.ModuleDict({"student": plain}).train(), objective, 32, CONFIG.schedule, 0)
+    assert same(ours, plain)
+
+
+def test_the_vaccine_weighs_suspicious_images(teacher, fresh_student, clean):
+    sv = VaccineConfig(acceptance=False, start=0.0)
+    log = ood(teacher, fresh_student(), defended(CONFIG, "sv", sv=sv), 5, images=clean["images"])
+    batch = first_batch(clean["images"], 5)
+    frozen = folded(teacher)
+    vaccine = Vaccine(frozen, sv, 5)
+    vaccine.decide(lambda: None)
+    maps = frozen.trunk(batch)
+    mask = suspicious(vaccine.logits(maps), frozen.tail(maps))
+    assert 0 < int(mask.sum()) < 8
+    values = divergences(frozen.tail(maps), fresh_student().train()(batch), 8.0)
+    expected = 64 * (values * torch.where(mask, 0.1, 1.0)).sum() / 8
+    assert log[0]["kl"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_it_brings_the_student_nearer_on_our_picture(teacher, student):
+    config = OODConfig(Schedule(40, 32, lr=3e-3), PatchConfig(64))
+    log = ood(teacher, student, config, 0)
+    assert log[-1]["kl"] < 0.7 * log[0]["kl"]
+    assert set(log[0]) == {"step", "lr", "kl"}
+
+
+# ---- CutMix ---------------------------------------------------------------------------------------------------------
+
+
+def test_cutmix_fills_one_box_from_one_partner():
+    images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 16, 16)
+    for seed in range(8):
+        mixed = cutmix(images, torch.tensor([0.5]), torch.Generator().manual_seed(seed))
+        boxes = [(mixed[i] != i) for i in range(6)]
+        partners = [each[box].unique().tolist() for each, box in zip(mixed, boxes, strict=True)]
+        assert all(len(each) <= 1 for each in partners)
+        moved = [box for box in boxes if box.any()]
+        assert all(torch.equal(box, moved[0]) for box in moved)
+        rows, columns = moved[0][0].any(1), moved[0][0].any(0)
+        assert torch.equal(moved[0][0], rows[:, None] & columns)
+        assert moved[0][0].float().mean() <= 0.5 + 0.1  # half the area, less what lies outside
+
+
+def test_a_share_of_one_keeps_every_image():
+    images = torch.rand(4, 3, 8, 8)
+    assert torch.equal(cutmix(images, torch.tensor([1.0]), torch.Generator()), images)
+
+
+def test_quantiles_are_those_of_the_beta_distribution():
+    values = beta_quantiles(0.25)
+    assert values.mean().item() == pytest.approx(0.5, abs=1e-3)
+    assert values.var().item() == pytest.approx(1 / (4 * (2 * 0.25 + 1)), abs=2e-3)
+    assert (values < 0.1).float().mean().item() == pytest.approx(beta.cdf(0.1, 0.25, 0.25), abs=2e-3)
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+def test_the_published_settings_are_the_defaults():
+    config = OODConfig()
+    assert (config.schedule.steps, config.schedule.batch, config.schedule.lr) == (300 * 97, 512, 1e-3)
+    assert (config.patches.count, config.cutmix, config.temperature) == (50_000, 0.25, 8.0)
+
+
+def test_wrong_values_are_named():
+    with pytest.raises(UsageError, match="cutmix -1 and temperature"):
+        OODConfig(cutmix=-1)
+    with pytest.raises(UsageError, match="unknown mean of the divergence 'x'"):
+        OODConfig(mean="x")

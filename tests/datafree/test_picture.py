@@ -1,0 +1,62 @@
+"""The one picture and its patches."""
+
+import hashlib
+
+import pytest
+import torch
+
+from distill_lib.datafree.picture import PatchConfig, dead_leaves, patches
+from distill_lib.errors import UsageError
+from distill_lib.vision.augment import Augmentation
+
+PLAIN = Augmentation(crop_scale=None, flip=0.0, jitter_probability=0.0, greyscale=0.0)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return dead_leaves(128, 600)
+
+
+def test_the_picture_is_the_same_everywhere(picture):
+    assert (picture.dtype, picture.shape) == (torch.uint8, (3, 128, 128))
+    assert torch.equal(picture, dead_leaves(128, 600))
+    assert hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16] == "b79510c61330d259"
+    assert not torch.equal(picture, dead_leaves(128, 600, seed=8))
+
+
+def test_it_has_detail_on_every_scale(picture):
+    levels = [picture.float()[None]]
+    for _ in range(4):
+        levels.append(torch.nn.functional.avg_pool2d(levels[-1], 2))
+    assert all((level[..., 1:] - level[..., :-1]).abs().mean() > 4 for level in levels)
+
+
+def test_patches_have_type_number_and_variety(picture):
+    cut = patches(PatchConfig(50), 0, picture)
+    assert (cut.dtype, cut.shape) == (torch.uint8, (50, 3, 32, 32))
+    assert len({each.numpy().tobytes() for each in cut}) == 50
+    assert cut.float().flatten(1).std(1).median() > 15
+    assert torch.equal(cut, patches(PatchConfig(50), 0, picture))
+    assert not torch.equal(cut, patches(PatchConfig(50), 1, picture))
+
+
+def test_a_patch_of_full_resolution_is_a_crop():
+    """A ramp, cut without turning at a scale of one to one, keeps its slope."""
+    ramp = torch.arange(64, dtype=torch.uint8).mul(2).expand(3, 64, 64).contiguous()
+    cut = patches(PatchConfig(20, smallest=32, turn=0.0, augmentation=PLAIN), 0, ramp).float()
+    inner = cut[:, :, :, 1:-1]
+    assert torch.allclose(inner[..., 1:] - inner[..., :-1], torch.full((), 2.0), atol=1.01)
+    assert torch.allclose((inner[..., -1] - inner[..., 0]), torch.full((), 2.0 * 29), atol=1.01)
+    assert torch.equal(cut[:, :, 0], cut[:, :, -1])
+    assert len(set(cut[:, 0, 0, 0].tolist())) > 5
+
+
+def test_other_sizes_are_cut_too(picture):
+    assert patches(PatchConfig(3, size=16), 0, picture).shape == (3, 3, 16, 16)
+
+
+def test_wrong_values_are_named(picture):
+    with pytest.raises(UsageError, match="count 0, size 32"):
+        PatchConfig(0)
+    with pytest.raises(UsageError, match=r"a picture of \(128, 128\) pixels is too small for patches from 100 pixels"):
+        patches(PatchConfig(2, smallest=100), 0, picture)
