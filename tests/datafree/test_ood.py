@@ -1,5 +1,7 @@
 """Distillation on other images: the first step by hand, the baseline, the vaccine's weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.stats import beta
@@ -7,8 +9,9 @@ from torch import nn
 
 from distill_lib.datafree import defended
 from distill_lib.datafree.divergence import divergences
-from distill_lib.datafree.ood import OODConfig, beta_quantiles, cutmix, ood
+from distill_lib.datafree.ood import OODConfig, beta_quantiles, cutmix, mixed, ood
 from distill_lib.datafree.picture import PatchConfig
+from distill_lib.datafree.retrospection import RetrospectionConfig
 from distill_lib.datafree.vaccine import Vaccine, VaccineConfig, suspicious
 from distill_lib.errors import UsageError
 from distill_lib.training.loop import Schedule, train
@@ -57,6 +60,33 @@ def test_the_vaccine_weighs_suspicious_images(teacher, fresh_student, clean):
     values = divergences(frozen.tail(maps), fresh_student().train()(batch), 8.0)
     expected = 64 * (values * torch.where(mask, 0.1, 1.0)).sum() / 8
     assert log[0]["kl"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("defence", ["none", "abd"])
+def test_fixed_images_cost_the_teacher_one_pass_and_change_nothing_else(teacher, fresh_student, clean, defence):
+    """Without CutMix, that is; the answers of a whole set and of a batch round apart."""
+    parts = {"sv": VaccineConfig(acceptance=False, start=0.0), "sr": RetrospectionConfig(share=0.3, steps=2)}
+    logs = []
+    for fixed in (False, True):
+        config = defended(replace(CONFIG, fixed=fixed), defence, **parts)
+        logs.append(ood(teacher, fresh_student(), config, 0, images=clean["images"]))
+    for one, two in zip(*logs, strict=True):
+        assert one == pytest.approx(two, rel=1e-3, abs=1e-5)
+
+
+def test_mixing_beforehand_keeps_bytes_and_number(clean):
+    after = mixed(clean["images"], torch.tensor([0.5]), 0)
+    assert (after.dtype, after.shape) == (torch.uint8, clean["images"].shape)
+    ours = {pixel for image in clean["images"] for pixel in image[0].flatten().tolist()}
+    assert {pixel for image in after for pixel in image[0].flatten().tolist()} <= ours
+    whole = {each.numpy().tobytes() for each in clean["images"]}
+    assert sum(each.numpy().tobytes() not in whole for each in after) > 16
+
+
+def test_mixed_beforehand_it_still_learns(teacher, student):
+    config = OODConfig(Schedule(20, 32, lr=3e-3), PatchConfig(64), fixed=True)
+    log = ood(teacher, student, config, 0)
+    assert log[-1]["kl"] < 0.8 * log[0]["kl"]
 
 
 def test_it_brings_the_student_nearer_on_our_picture(teacher, student):
