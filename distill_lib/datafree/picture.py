@@ -15,10 +15,35 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 from distill_lib.errors import UsageError
 from distill_lib.vision.augment import Augmentation
 
-SEED = 7
-LEAVES = 8000  # enough to cover the picture
-SMALLEST, LARGEST = 3.0, 90.0  # radii in pixels
 CHUNK = 2048  # patches cut at a time
+
+
+@dataclass(frozen=True)
+class PictureConfig:
+    """The picture; everything here is ours [ours].
+
+    Attributes:
+        size: Side in pixels.
+        leaves: Shapes drawn one over the other; 8,000 of these sizes cover 512 x 512.
+        smallest: Least radius of a shape, in pixels.
+        largest: Largest radius.
+        noise: Amplitude of the pixel noise, of 255.
+        seed: Of all shapes: another seed, another picture.
+    """
+
+    size: int = 512
+    leaves: int = 8000
+    smallest: float = 3.0
+    largest: float = 90.0
+    noise: float = 6.0
+    seed: int = 7
+
+    def __post_init__(self):
+        if min(self.size, self.leaves) < 1 or not 0 < self.smallest < self.largest or not self.noise >= 0:
+            raise UsageError(
+                f"size {self.size}, leaves {self.leaves}, radii {self.smallest} to {self.largest}, noise {self.noise} "
+                "are impossible; allowed: 1 or more, 0 < smallest < largest, noise 0 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -31,6 +56,7 @@ class PatchConfig:
         smallest: Least side, in the picture's pixels, of what becomes a patch; the largest is half the picture's.
         turn: Largest rotation to either side, degrees.
         augmentation: Flip and colours of each patch.
+        picture: What they are cut from, unless a picture is handed in.
     """
 
     count: int = 50_000
@@ -38,6 +64,7 @@ class PatchConfig:
     smallest: int = 24
     turn: float = 35.0
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(crop_scale=None))
+    picture: PictureConfig = field(default_factory=PictureConfig)
 
     def __post_init__(self):
         if min(self.count, self.size, self.smallest) < 1 or not self.turn >= 0:
@@ -47,28 +74,23 @@ class PatchConfig:
             )
 
 
-def dead_leaves(size: int = 512, leaves: int = LEAVES, seed: int = SEED) -> Tensor:
-    """The picture, uint8 (3, size, size): the same bytes on every platform for the same arguments.
-
-    Args:
-        size: Side.
-        leaves: Shapes drawn one over the other.
-        seed: Of all shapes.
-    """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    canvas = np.full((3, size, size), 128.0)
-    for _ in range(leaves):
-        _draw_leaf(canvas, rng)
+def dead_leaves(config: PictureConfig | None = None) -> Tensor:
+    """The picture, uint8 (3, size, size): the same bytes on every platform for the same settings."""
+    config = config or PictureConfig()
+    rng = np.random.Generator(np.random.PCG64(config.seed))
+    canvas = np.full((3, config.size, config.size), 128.0)
+    for _ in range(config.leaves):
+        _draw_leaf(canvas, rng, config)
     noise = rng.random(canvas.shape) + rng.random(canvas.shape) - 1
-    return torch.from_numpy(np.floor(np.clip(canvas + 6 * noise, 0, 255)).astype(np.uint8))
+    return torch.from_numpy(np.floor(np.clip(canvas + config.noise * noise, 0, 255)).astype(np.uint8))
 
 
-def _draw_leaf(canvas: np.ndarray, rng: np.random.Generator) -> None:
+def _draw_leaf(canvas: np.ndarray, rng: np.random.Generator, config: PictureConfig) -> None:
     """One disc or box, plain, shaded or striped, in place; small ones are the most."""
     size = canvas.shape[1]
     draws = rng.random(14)
     # Radii r with a density near r^-3 between the limits, by inverting its cumulative share.
-    radius = 1 / np.sqrt(1 / LARGEST**2 + draws[0] * (1 / SMALLEST**2 - 1 / LARGEST**2))
+    radius = 1 / np.sqrt(1 / config.largest**2 + draws[0] * (1 / config.smallest**2 - 1 / config.largest**2))
     y, x = draws[1] * size, draws[2] * size
     top, bottom = max(0, int(y - radius)), min(size, int(y + radius) + 1)
     left, right = max(0, int(x - radius)), min(size, int(x + radius) + 1)
@@ -90,13 +112,13 @@ def patches(config: PatchConfig, seed: int, picture: Tensor | None = None, devic
     Args:
         config: How they are cut.
         seed: Of all places, scales and colours.
-        picture: uint8 (3, H, W), square or not; None: `dead_leaves()`.
+        picture: uint8 (3, H, W), square or not; None: the one that `config` draws.
         device: Where they are cut and stay.
 
     Raises:
         UsageError: If the picture is too small for the smallest patch.
     """
-    picture = dead_leaves() if picture is None else picture
+    picture = dead_leaves(config.picture) if picture is None else picture
     if min(picture.shape[1:]) < 2 * config.smallest:
         raise UsageError(
             f"a picture of {tuple(picture.shape[1:])} pixels is too small for patches from {config.smallest} pixels "

@@ -7,7 +7,7 @@ from distill_lib.datafree.clean_kd import CleanKDConfig
 from distill_lib.datafree.cmi import CMIConfig
 from distill_lib.datafree.generator import GeneratorConfig
 from distill_lib.datafree.ood import OODConfig
-from distill_lib.datafree.picture import PatchConfig
+from distill_lib.datafree.picture import PatchConfig, PictureConfig
 from distill_lib.datafree.retrospection import RetrospectionConfig
 from distill_lib.datafree.vaccine import VaccineConfig
 from distill_lib.datafree.zskt import ZSKTConfig
@@ -19,7 +19,7 @@ SMALL = {
     "clean_kd": CleanKDConfig(Schedule(3, 8)),
     "zskt": ZSKTConfig(3, 8, 1, generator=GeneratorConfig(6, (8, 4))),
     "cmi": CMIConfig(3, 3, 16, 1, 4, projection=(8, 8), negatives=4, generator=UNIT),
-    "ood": OODConfig(Schedule(3, 8), PatchConfig(32)),
+    "ood": OODConfig(Schedule(3, 8), PatchConfig(32, picture=PictureConfig(128, 600))),
 }
 PARTS = {"sv": VaccineConfig(acceptance=False, start=0.0, weight=5.0), "sr": RetrospectionConfig(share=0.4, steps=1)}
 

@@ -10,7 +10,7 @@ from torch import nn
 from distill_lib.datafree import defended
 from distill_lib.datafree.divergence import divergences
 from distill_lib.datafree.ood import OODConfig, beta_quantiles, cutmix, mixed, ood
-from distill_lib.datafree.picture import PatchConfig
+from distill_lib.datafree.picture import PatchConfig, PictureConfig
 from distill_lib.datafree.retrospection import RetrospectionConfig
 from distill_lib.datafree.vaccine import Vaccine, VaccineConfig, suspicious
 from distill_lib.errors import UsageError
@@ -84,13 +84,13 @@ def test_mixing_beforehand_keeps_bytes_and_number(clean):
 
 
 def test_mixed_beforehand_it_still_learns(teacher, student):
-    config = OODConfig(Schedule(20, 32, lr=3e-3), PatchConfig(64), fixed=True)
+    config = OODConfig(Schedule(20, 32, lr=3e-3), PatchConfig(64, picture=PictureConfig(128, 600)), fixed=True)
     log = ood(teacher, student, config, 0)
     assert log[-1]["kl"] < 0.8 * log[0]["kl"]
 
 
 def test_it_brings_the_student_nearer_on_our_picture(teacher, student):
-    config = OODConfig(Schedule(40, 32, lr=3e-3), PatchConfig(64))
+    config = OODConfig(Schedule(40, 32, lr=3e-3), PatchConfig(64, picture=PictureConfig(128, 600)))
     log = ood(teacher, student, config, 0)
     assert log[-1]["kl"] < 0.7 * log[0]["kl"]
     assert set(log[0]) == {"step", "lr", "kl"}

@@ -1,27 +1,29 @@
 """The one picture and its patches."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
 
-from distill_lib.datafree.picture import PatchConfig, dead_leaves, patches
+from distill_lib.datafree.picture import PatchConfig, PictureConfig, dead_leaves, patches
 from distill_lib.errors import UsageError
 from distill_lib.vision.augment import Augmentation
 
+SMALL = PictureConfig(128, 600)
 PLAIN = Augmentation(crop_scale=None, flip=0.0, jitter_probability=0.0, greyscale=0.0)
 
 
 @pytest.fixture(scope="module")
 def picture():
-    return dead_leaves(128, 600)
+    return dead_leaves(SMALL)
 
 
 def test_the_picture_is_the_same_everywhere(picture):
     assert (picture.dtype, picture.shape) == (torch.uint8, (3, 128, 128))
-    assert torch.equal(picture, dead_leaves(128, 600))
+    assert torch.equal(picture, dead_leaves(SMALL))
     assert hashlib.sha256(picture.numpy().tobytes()).hexdigest()[:16] == "b79510c61330d259"
-    assert not torch.equal(picture, dead_leaves(128, 600, seed=8))
+    assert not torch.equal(picture, dead_leaves(replace(SMALL, seed=8)))
 
 
 def test_it_has_detail_on_every_scale(picture):
@@ -51,11 +53,15 @@ def test_a_patch_of_full_resolution_is_a_crop():
     assert len(set(cut[:, 0, 0, 0].tolist())) > 5
 
 
-def test_other_sizes_are_cut_too(picture):
+def test_other_sizes_and_pictures_are_cut_too(picture):
+    own = PatchConfig(3, picture=SMALL)
+    assert torch.equal(patches(own, 0), patches(own, 0, picture))
     assert patches(PatchConfig(3, size=16), 0, picture).shape == (3, 3, 16, 16)
 
 
 def test_wrong_values_are_named(picture):
+    with pytest.raises(UsageError, match=r"radii 5 to 4, noise 6\.0 are impossible"):
+        PictureConfig(smallest=5, largest=4)
     with pytest.raises(UsageError, match="count 0, size 32"):
         PatchConfig(0)
     with pytest.raises(UsageError, match=r"a picture of \(128, 128\) pixels is too small for patches from 100 pixels"):
