@@ -222,7 +222,10 @@ class Stages:
             return _trained(work, pupil, log)
 
         upstream = {"teacher": teacher.key, "student": student.key if student else "random", "share": budget.share}
-        return self._make("distilled", {**self._common(cell.seed), **upstream, "distil": asdict(config)}, compute)
+        settled = asdict(config)
+        if not config.mixup:  # younger than the first results, whose keys it leaves as they were
+            del settled["mixup"]
+        return self._make("distilled", {**self._common(cell.seed), **upstream, "distil": settled}, compute)
 
     def encoder_of(self, cell: Cell) -> Artefact:
         """The encoder that a row of the result table is about."""
