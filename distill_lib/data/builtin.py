@@ -48,7 +48,7 @@ LOOKS: dict[str, Look] = {
     "builtin": Look(contrast=(70, 100), tone=3, ink=0.3, relief=0.15, clutter=2, noise=8, light=0.1),
     "shapes": Look(contrast=(70, 100), tone=3, ink=0.3, relief=0.15, clutter=2, noise=8, light=0.1),
     "patterns": Look(contrast=(70, 100), tone=3, ink=1.0, relief=0.15, clutter=0, noise=8, light=0.1),
-    "digits": Look(contrast=(70, 100), tone=3, ink=0.3, relief=0.15, clutter=1, noise=8, light=0.1),
+    "digits": Look(contrast=(70, 100), tone=30, ink=0.3, relief=0.15, clutter=1, noise=8, light=0.1),
 }
 SIZES: dict[str, dict[str, int]] = {
     "builtin": {"train": 10_000, "test": 2_000},
