@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from distill_lib.errors import choose
 from distill_lib.plots import files
 from distill_lib.plots.acc_asr import alt_acc_asr, draw_acc_asr, numbers_acc_asr
+from distill_lib.plots.bench import alt_bench, draw_bench, numbers_bench
 from distill_lib.plots.comparison import alt_comparison, draw_comparison, numbers_comparison
 from distill_lib.plots.files import save
 from distill_lib.plots.headline import alt_headline, draw_headline, numbers_headline
@@ -39,6 +40,7 @@ FIGURES = {
     "students": _COMPARISON,
     "losses": _COMPARISON,
     "headline": Kind(draw_headline, alt_headline),
+    "bench": Kind(draw_bench, alt_bench),
 }
 
 
@@ -93,6 +95,7 @@ __all__ = [
     "draw",
     "make",
     "numbers_acc_asr",
+    "numbers_bench",
     "numbers_headline",
     "numbers_injection",
     "numbers_losses",

@@ -27,7 +27,7 @@ from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Patch, corner_patch, placebo
 
 # Raised when a change of the code changes what a stage makes.
-VERSIONS = {"pretrained": 1, "untrained": 1, "attacked": 1, "repaired": 1, "distilled": 1, "measured": 1}
+VERSIONS = {"pretrained": 2, "untrained": 1, "attacked": 2, "repaired": 2, "distilled": 2, "measured": 1}
 VALIDATION_SHARE = 0.2
 # Added to a seed, so that a student or a clean share's encoder does not start from the attacked encoder's own weights.
 FRESH_REPAIR, FRESH_STUDENT = 1000, 2000

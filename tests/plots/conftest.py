@@ -34,6 +34,17 @@ def make_table(seeds, cells=CELLS, **scope) -> pd.DataFrame:
     return pd.DataFrame(rows).replace("", np.nan)
 
 
+def bench_report() -> dict:
+    """A made-up results/bench/cpu.json."""
+    names = ("simclr_step", "simclr_step_float32", "augmentation", "badencoder_step", "head_training", "matmul_share")
+    flat = [{"images": 10**i, "microseconds": 90.0 + i, "low": 89.0, "high": 97.0, "rounds": 7} for i in (4, 5)]
+    return {
+        "hardware": {"cpu": "a processor", "cores": 2, "torch": "2.15"},
+        "ratios": [{"name": n, "ratio": 3.0 + i, "low": 2.0, "high": 9.0, "pairs": 7} for i, n in enumerate(names)],
+        "flatness": flat,
+    }
+
+
 @pytest.fixture(scope="session")
 def few() -> pd.DataFrame:
     """Two seeds."""
@@ -68,4 +79,5 @@ def every_figure(many) -> dict[str, dict]:
         "students": plots.numbers_students(many),
         "losses": plots.numbers_losses(many),
         "headline": plots.numbers_headline(many),
+        "bench": plots.numbers_bench(bench_report()),
     }

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from distill_lib import plots
 from distill_lib.errors import UsageError
 
-NAMES = ("trigger", "injection", "tsne", "acc_asr", "teachers", "students", "losses", "headline")
+NAMES = ("trigger", "injection", "tsne", "acc_asr", "teachers", "students", "losses", "headline", "bench")
 TABLES = ("acc_asr", "teachers", "students", "losses", "headline")
 
 

@@ -1,0 +1,135 @@
+"""A whole run of the bench: one ratio after the other, each said when it is there, and the file they end in."""
+
+import gc
+import resource
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill_lib.study import manifest
+from distill_lib.study.store import peak_rss_mb
+from distill_lib.tools.bench.library import PARTS, simclr_steps
+from distill_lib.tools.bench.measurements import AGAINST_LIMITS, AGAINST_LOOPS, Contest
+from distill_lib.tools.bench.pairs import Budget, Ratio, Run, Side, ratio_of, rounds
+from distill_lib.tools.bench.setup import Setup
+
+WORKERS = 2
+
+
+def report(setup: Setup, budget: Budget, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Measure everything.
+
+    Args:
+        setup: What is timed.
+        budget: Of each measurement.
+        say: Told each row as soon as it is measured.
+
+    Returns:
+        `hardware`; `ratios`, one dict a row; `seconds`, the median step behind each ratio, first / second;
+        `flatness`, the cost of a view by the number of images; `memory`, peaks. JSON values only.
+    """
+    about = hardware(setup)
+    bench = _Bench(setup, budget, say)
+    for name, build in AGAINST_LOOPS.items():
+        if name == "simclr_step_float32" and setup.precision == "float32":
+            bench.same(name, "simclr_step", "float32 either way")
+            continue
+        bench.measure(name, build(setup, WORKERS))
+    for name, build in AGAINST_LOOPS.items():
+        if about["cores"] == WORKERS:
+            bench.same(f"{name}_all_cores", name, f"{WORKERS} cores: the same pairs")
+        else:
+            bench.measure(f"{name}_all_cores", build(setup, about["cores"]))
+    for name, build in AGAINST_LIMITS.items():
+        bench.measure(name, build(setup, WORKERS))
+    flat = flatness(setup, budget)
+    for row in flat:
+        say(f"{row['images']:>9,} images: {row['microseconds']:.1f} microseconds a view")
+    memory = {"unit": "MB", "process": peak_rss_mb(), "largest_worker": peak_rss_mb(resource.RUSAGE_CHILDREN)}
+    if bench.device_memory:
+        memory["device"] = bench.device_memory
+    return {
+        "hardware": about,
+        "ratios": [asdict(row) for row in bench.rows.values()],
+        "seconds": bench.seconds,
+        "flatness": flat,
+        "memory": memory,
+    }
+
+
+class _Bench:
+    """The rows of a run, and what stands beside them."""
+
+    def __init__(self, setup: Setup, budget: Budget, say: Callable[[str], None]):
+        self.setup, self.budget, self.say = setup, budget, say
+        self.rows: dict[str, Ratio] = {}
+        self.seconds: dict[str, dict[str, float]] = {}
+        self.device_memory: dict[str, dict[str, float]] = {}
+
+    def measure(self, name: str, contest: Contest) -> None:
+        """One row, from its pairs."""
+        peaks = [0.0, 0.0]
+        runs = [_with_peak(run, peaks, i, self.setup.device) for i, run in enumerate((contest.first, contest.second))]
+        times = rounds([Side(run, least) for run, least in zip(runs, contest.least, strict=True)], self.budget)
+        self.rows[name] = ratio_of(name, times, contest.unit, contest.scale)
+        first, second = np.median(times, 0).tolist()
+        self.seconds[name] = {"first": first, "second": second}
+        if self.setup.device.type == "cuda":
+            self.device_memory[name] = {"first": peaks[0], "second": peaks[1]}
+        self.say(line(self.rows[name]))
+        gc.collect()
+
+    def same(self, name: str, other: str, why: str) -> None:
+        """A row that another one's pairs answer too; its unit says so."""
+        row = self.rows[other]
+        self.rows[name] = replace(row, name=name, unit=f"{row.unit} ({why})")
+        self.say(line(self.rows[name]))
+
+
+def _with_peak(run: Run, peaks: list[float], place: int, device: torch.device) -> Run:
+    """The same, noting the device's peak memory in MB."""
+    if device.type != "cuda":
+        return run
+
+    def watched(steps: int) -> float:
+        torch.cuda.reset_peak_memory_stats(device)
+        seconds = run(steps)
+        peaks[place] = max(peaks[place], torch.cuda.max_memory_allocated(device) / 2**20)
+        return seconds
+
+    return watched
+
+
+def flatness(setup: Setup, budget: Budget) -> list[dict[str, float]]:
+    """Cost of a view in SimCLR steps, on image sets of several sizes, timed in turns."""
+    sides = [Side(simclr_steps(setup, images=setup.pictures(count)), PARTS) for count in setup.flatness]
+    views = 2 * min(setup.simclr_batch, min(setup.flatness))
+    low, middle, high = np.quantile(1e6 / views * rounds(sides, budget), (0.25, 0.5, 0.75), axis=0).tolist()
+    return [
+        {"images": count, "microseconds": middle[i], "low": low[i], "high": high[i], "rounds": budget.rounds}
+        for i, count in enumerate(setup.flatness)
+    ]
+
+
+def hardware(setup: Setup) -> dict[str, Any]:
+    """What ran: processor or GPU, cores, torch, threads, precision."""
+    found = manifest.hardware()
+    gpu = {}
+    if setup.device.type == "cuda":
+        gpu = {"gpu": torch.cuda.get_device_name(setup.device), "cuda": torch.version.cuda}
+    return {
+        **{name: found[name] for name in ("cpu", "cores", "system")},
+        **gpu,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "precision": setup.precision,
+        "encoder": asdict(setup.encoder),
+    }
+
+
+def line(row: Ratio) -> str:
+    """A row for people: the ratio with its quartiles."""
+    return f"{row.name:30}{row.ratio:8.2f} [{row.low:.2f}, {row.high:.2f}]  n = {row.pairs} pairs  {row.unit}"

@@ -1,0 +1,75 @@
+"""What is timed on a CPU and on a GPU: encoder, batches, images."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill_lib.training.device import generator
+from distill_lib.vision.encoders import Encoder, EncoderConfig, build_encoder
+
+CLASSES = 10
+SMALL = EncoderConfig(10, 16, 2)  # of `quick` and `laptop`
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One machine's work.
+
+    Attributes:
+        device: Where it runs.
+        precision: Of the library's encoders: `bf16` where the hardware is fast at it. The reference's are float32.
+        encoder: The same for both sides.
+        simclr_batch: Images a step of the pre-training, two views each.
+        badencoder_batch: Images a step of the injection.
+        distillation_batch: Images a step of the distillation, two views each.
+        head_batch: Features a step of the head.
+        images: Random images that everything is timed on; what is in a picture does not change its cost.
+        flatness: Sizes of the image sets on which the cost of a view is compared.
+        matrix: Side of the square matrices whose product gives the device's rate.
+    """
+
+    device: torch.device
+    precision: str
+    encoder: EncoderConfig = SMALL
+    simclr_batch: int = 256
+    badencoder_batch: int = 128
+    distillation_batch: int = 100
+    head_batch: int = 128
+    images: int = 2_000
+    flatness: tuple[int, ...] = (10_000, 30_000, 100_000)
+    matrix: int = 2_048
+
+    def pictures(self, count: int | None = None) -> Tensor:
+        """Random images, uint8 (N, 3, 32, 32), on the device."""
+        shape = (count or self.images, 3, 32, 32)
+        return torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, self.device), device=self.device)
+
+    def labels(self) -> Tensor:
+        """Random labels (N,)."""
+        return torch.randint(CLASSES, (self.images,), generator=generator(1, self.device), device=self.device)
+
+    def fresh(self, seed: int = 0, precision: str | None = None) -> Encoder:
+        """An encoder with random weights."""
+        return build_encoder(self.encoder, seed, precision or self.precision).to(self.device)
+
+
+def on_cpu(device: torch.device, precision: str) -> Setup:
+    """The small encoder of the profiles `quick` and `laptop`, with their batches."""
+    return Setup(device, precision)
+
+
+def on_gpu(device: torch.device, precision: str) -> Setup:
+    """The papers' encoder and batches."""
+    return Setup(
+        device,
+        precision,
+        EncoderConfig(18, 64, 1),
+        badencoder_batch=256,
+        distillation_batch=128,
+        images=10_000,
+        matrix=8_192,
+    )
+
+
+SETUPS = {"cpu": on_cpu, "cuda": on_gpu}

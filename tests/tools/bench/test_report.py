@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from distill_lib.tools.bench import report as module
+from distill_lib.tools.bench.measurements import Contest
+from distill_lib.tools.bench.pairs import Budget
+from distill_lib.tools.bench.report import report
+
+NAMES = ["simclr_step", "augmentation", "badencoder_step", "distillation_step", "head_training"]
+LIMITS = ["step_over_bare", "matmul_share"]
+
+
+def fake(second, built):
+    """A contest on a fake clock: 6 seconds against `second`."""
+
+    def build(setup, workers):
+        built.append(workers)
+        return Contest(lambda steps: 6.0, lambda steps: second, "seconds: a / b")
+
+    return build
+
+
+@pytest.fixture
+def clockless(monkeypatch):
+    """The bench's rows with known times; gives the workers that each was built with."""
+    built = []
+    monkeypatch.setattr(module, "AGAINST_LOOPS", {"simclr_step": fake(2.0, built), "augmentation": fake(1.0, built)})
+    monkeypatch.setattr(module, "AGAINST_LIMITS", {"step_over_bare": fake(5.0, built)})
+    return built
+
+
+def cores(monkeypatch, count):
+    found = {"cpu": "a processor", "cores": count, "gpus": [], "system": "Linux"}
+    monkeypatch.setattr(module.manifest, "hardware", lambda: found)
+
+
+def test_with_two_cores_the_rows_of_all_cores_are_the_same_pairs(tiny, clockless, monkeypatch):
+    cores(monkeypatch, 2)
+    rows = {row["name"]: row for row in report(tiny, Budget(0.001, 5), lambda text: None)["ratios"]}
+    assert clockless == [2, 2, 2]
+    assert rows["simclr_step"] == {
+        "name": "simclr_step",
+        "ratio": 3.0,
+        "low": 3.0,
+        "high": 3.0,
+        "pairs": 5,
+        "unit": "seconds: a / b",
+    }
+    assert rows["simclr_step_all_cores"]["ratio"] == 3.0
+    assert rows["simclr_step_all_cores"]["unit"] == "seconds: a / b (2 cores: the same pairs)"
+    assert rows["step_over_bare"]["ratio"] == 1.2
+
+
+def test_with_more_cores_they_are_measured_with_as_many_workers(tiny, clockless, monkeypatch):
+    cores(monkeypatch, 8)
+    rows = report(tiny, Budget(0.001, 2), lambda text: None)["ratios"]
+    assert clockless == [2, 2, 8, 8, 2]
+    assert [row["name"] for row in rows if "same pairs" in row["unit"]] == []
+
+
+def test_a_tiny_bench_from_end_to_end(tiny):
+    said = []
+    result = json.loads(json.dumps(report(tiny, Budget(0.001, 2), said.append)))
+    rows = {row["name"]: row for row in result["ratios"]}
+    wanted = [*NAMES, "simclr_step_float32", "head_training_cached"]
+    assert {*wanted, *(f"{name}_all_cores" for name in wanted), *LIMITS} == set(rows)
+    for row in rows.values():
+        assert set(row) == {"name", "ratio", "low", "high", "pairs", "unit"}
+        assert 0 < row["low"] <= row["ratio"] <= row["high"]
+        assert row["pairs"] == 2
+        assert row["unit"]
+    assert rows["simclr_step_float32"]["unit"].endswith("(float32 either way)")
+    assert [row["images"] for row in result["flatness"]] == [16, 32]
+    assert all(row["low"] <= row["microseconds"] <= row["high"] for row in result["flatness"])
+    assert result["memory"]["process"] > 1
+    assert {"cpu", "cores", "torch", "threads", "precision"} <= set(result["hardware"])
+    assert result["seconds"]["simclr_step"]["first"] > 0
+    assert len(said) == len(rows) + 2
