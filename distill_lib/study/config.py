@@ -9,18 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from distill_lib.attacks.ctrl import CTRLConfig
+from distill_lib.attacks.poisoned_data import PoisonedDataConfig
 from distill_lib.errors import UsageError, choose
+from distill_lib.vision.encoders import EncoderConfig
 
 PROFILES = ("quick", "laptop", "gpu", "paper")
-
-
-@dataclass(frozen=True)
-class EncoderSettings:
-    """Depth (10, 18, 34, 50), channels of the first stage, stride of the stem."""
-
-    depth: int = 18
-    width: int = 64
-    stem_stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -38,8 +32,9 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """SimCLR from random weights: `epochs` over the pre-training set, two views of an image each."""
+    """Self-supervised, from random weights: `epochs` over the pre-training set, two views of an image each."""
 
+    algorithm: str = "simclr"  # or moco, byol
     epochs: int = 1000
     optimisation: Optimisation = field(default_factory=Optimisation)
 
@@ -65,12 +60,29 @@ class Defender:
 
     Every defence gets `views` augmented images in all: a fine-tuned teacher and a warmed-up student are paid from it,
     and the distillation has what is left.
+
+    Attributes:
+        share: Clean images as a share of the pre-training set.
+        source: Another image set that they come from; empty: the pre-training set.
+        disjoint: Whether none of them is among the attacker's shadow images.
+        contaminated: Share of them that carry the trigger without the defender's knowledge.
+        views: Of each defence, in all.
+        teacher: Share of the views that fine-tuning (pruning, training) a teacher costs.
+        warmup: Share of the views that warming a student up costs.
+        pruned: Share of the last stage's channels that fine-pruning removes.
+        clp_u: Threshold of CLP in standard deviations.
+        optimisation: Of every training of the defender's.
     """
 
     share: float = 0.05
+    source: str = ""
+    disjoint: bool = False
+    contaminated: float = 0.0
     views: int = 1_000_000
     teacher: float = 0.3
     warmup: float = 0.3
+    pruned: float = 0.2
+    clp_u: float = 3.0
     optimisation: Optimisation = field(default_factory=Optimisation)
 
     @property
@@ -86,13 +98,33 @@ class Defender:
 
 @dataclass(frozen=True)
 class Distillation:
-    """The recipe, and the weight of each loss where it is not the registry's."""
+    """The recipe, and the weight of each loss where it is not the registry's.
+
+    Attributes:
+        loss: Of the recipe.
+        teacher: Of the recipe.
+        student: Of the recipe.
+        nt_xent_weight: Of the student's own objective.
+        mixup: Parameter of Beta(mixup, mixup); 0: off.
+        steps: Of the distillation; 0: as many as the budget has left.
+        weights: By loss.
+    """
 
     loss: str = "at"
     teacher: str = "finetuned"
     student: str = "warmup"
     nt_xent_weight: float = 1.0
+    mixup: float = 0.0
+    steps: int = 0
     weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Further:
+    """Another attack of the same run: its downstream sets, and the one on which components are compared (or none)."""
+
+    downstream: tuple[str, ...]
+    compared: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,13 +147,14 @@ class Profile:
         name: Names the folders of results and figures.
         summary: A line for people.
         pretrain: Pre-training set.
-        attack: Attack planted in the pre-trained encoder.
-        downstream: Attacked downstream sets, each with its own backdoored encoder.
+        attack: The main attack.
+        downstream: Downstream sets that it is measured on; BadEncoder makes an encoder for each.
         compared: Downstream set on which teachers, students and losses are compared.
         targets: Target class of each downstream set.
         seeds: Reported seeds.
         compared_seeds: Those of them on which the components are compared.
         losses: Losses that are compared.
+        further: Other attacks, by name.
         precision: `float32`, `bf16`, or `auto`: bf16 where the processor multiplies it in hardware.
         device: Default device.
         minutes: Measured minutes of each notebook, for the job table.
@@ -140,9 +173,12 @@ class Profile:
     precision: str = "float32"
     device: str = "auto"
     minutes: dict[str, float] = field(default_factory=dict)
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    further: dict[str, Further] = field(default_factory=dict)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     pretraining: Pretraining = field(default_factory=Pretraining)
     injection: Injection = field(default_factory=Injection)
+    poisoned_data: PoisonedDataConfig = field(default_factory=PoisonedDataConfig)
+    ctrl: CTRLConfig = field(default_factory=CTRLConfig)
     defender: Defender = field(default_factory=Defender)
     distillation: Distillation = field(default_factory=Distillation)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -157,6 +193,19 @@ class Profile:
             raise UsageError(f"defender.share is {self.defender.share}; allowed: above 0, at most 1")
         if self.defender.teacher + self.defender.warmup >= 1:
             raise UsageError("defender.teacher + defender.warmup leave no views to distil; their sum must be below 1")
+        if not 0 <= self.defender.contaminated <= 1:
+            raise UsageError(f"defender.contaminated is {self.defender.contaminated}; allowed: 0 to 1")
+
+    def varied(self, overrides: dict[str, Any]) -> "Profile":
+        """The profile with other settings, by dotted key.
+
+        Raises:
+            UsageError: As `load_profile`.
+        """
+        values = dataclasses.asdict(self)
+        for key, value in overrides.items():
+            values = _with(values, key.split("."), value)
+        return fill(Profile, values)
 
 
 def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:

@@ -1,7 +1,8 @@
 """What a notebook calls: the study opened on one profile, its cells, their rows, and the result file at the end."""
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,18 +15,19 @@ from distill_lib import plots
 from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study import tables
+from distill_lib.study.backdoors import BACKDOORS
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
-from distill_lib.study.config import Profile, load_profile
+from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
+from distill_lib.study.config import Further, Profile, load_profile
 from distill_lib.study.progress import Reporter
-from distill_lib.study.stages import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS, Stages
+from distill_lib.study.stages import Stages
 from distill_lib.study.stale import checker
 from distill_lib.study.store import Artefact, Store, write_json
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
-from distill_lib.vision.triggers import Patch, placebo
+from distill_lib.vision.triggers import Trigger, placebo
 
-ATTACKS = ("badencoder",)
 COLUMNS = {"distillation": DISTILLATION_COLUMNS, "sweeps": SWEEP_COLUMNS}
 
 
@@ -46,7 +48,7 @@ def open_study(
     Args:
         profile: Name of a profile, or a TOML file.
         pretrain: Pre-training set in place of the profile's.
-        attack: Attack in place of the profile's.
+        attack: The only attack, in place of all of the profile's.
         downstream: Attacked sets in place of the profile's.
         seeds: Seeds in place of the profile's.
         device: `auto`, `cpu` or `cuda`; `auto` takes the profile's.
@@ -56,13 +58,21 @@ def open_study(
         UsageError: For any wrong value.
     """
     settings = load_profile(profile, overrides)
-    changes = {"pretrain": pretrain, "attack": attack, "downstream": tuple(downstream), "seeds": tuple(seeds)}
+    settings = _only(settings, attack) if attack else settings
+    changes = {"pretrain": pretrain, "downstream": tuple(downstream), "seeds": tuple(seeds)}
     settings = replace(settings, **{name: value for name, value in changes.items() if value})
-    choose("attack", settings.attack, dict.fromkeys(ATTACKS))
     compared = tuple(seed for seed in settings.seeds if seed in settings.compared_seeds)
     settings = replace(settings, compared_seeds=compared or settings.seeds[:1])
     result = os.environ.get("DISTILL_RESULT")
     return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
+
+
+def _only(settings: Profile, attack: str) -> Profile:
+    """The profile with one attack alone, on the sets that the profile has for it."""
+    choose("attack", attack, BACKDOORS)
+    own = settings.further.get(attack, Further(settings.downstream, settings.compared))
+    compared = own.compared or own.downstream[0]
+    return replace(settings, attack=attack, further={}, downstream=own.downstream, compared=compared)
 
 
 def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None = None) -> Stages:
@@ -74,6 +84,11 @@ def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None =
     stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
     stages.checkpoint_s = float(os.environ.get("DISTILL_CHECKPOINT_S", stages.checkpoint_s))
     return stages
+
+
+def _text(value: Any) -> str:
+    """A setting's value in a table: a name as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def repository() -> Path:
@@ -101,23 +116,42 @@ class Study:
 
     # ---- cells -------------------------------------------------------------------------------------------------
 
-    def clean(self, downstream: str, seed: int) -> Cell:
-        """The encoder before the attack, measured under the attack's trigger and target."""
-        profile = self.profile
-        target = self.stages.target(downstream)
-        return Cell(profile.pretrain, profile.attack, downstream, target, "clean", "none", "", "", "", seed)
+    def attacks(self) -> dict[str, Further]:
+        """Every attack of this study, with the downstream sets it is measured on; the main one first."""
+        return {self.profile.attack: Further(self.profile.downstream, self.profile.compared), **self.profile.further}
 
-    def attacked(self, downstream: str, seed: int) -> Cell:
+    def clean(self, downstream: str, seed: int, attack: str | None = None) -> Cell:
+        """The encoder before the attack, measured under the attack's trigger and target."""
+        attack = attack or self.profile.attack
+        target = self.under(attack).target(downstream, seed)
+        return Cell(self.profile.pretrain, attack, downstream, target, "clean", "none", "", "", "", seed)
+
+    def attacked(self, downstream: str, seed: int, attack: str | None = None) -> Cell:
         """The encoder with the backdoor."""
-        return replace(self.clean(downstream, seed), stage="attacked")
+        return replace(self.clean(downstream, seed, attack), stage="attacked")
 
     def everywhere(self) -> list[Cell]:
-        """The attacked encoder of each downstream set and seed."""
-        return [self.attacked(name, seed) for name in self.profile.downstream for seed in self.profile.seeds]
+        """The attacked encoder of each attack, downstream set and seed."""
+        return [
+            self.attacked(name, seed, attack)
+            for attack, sets in self.attacks().items()
+            for name in sets.downstream
+            for seed in self.profile.seeds
+        ]
 
     def compared(self) -> list[Cell]:
-        """The attacked encoders on which teachers, students and losses are compared."""
-        return [self.attacked(self.profile.compared, seed) for seed in self.profile.compared_seeds]
+        """The attacked encoders on which teachers, students, losses and defences are compared."""
+        return [
+            self.attacked(sets.compared, seed, attack)
+            for attack, sets in self.attacks().items()
+            if sets.compared
+            for seed in self.profile.compared_seeds
+        ]
+
+    def under(self, attack: str, settings: dict[str, Any] | None = None) -> Stages:
+        """The stages of one attack, perhaps with other settings by dotted key."""
+        profile = self.profile.varied(settings) if settings else self.profile
+        return self.stages.under(replace(profile, attack=attack))
 
     def recipe(self, cells: Iterable[Cell], **changes: str) -> list[Cell]:
         """The recipe named beforehand (finetuned, warmup, at), or with one component changed, on each of the cells."""
@@ -134,25 +168,52 @@ class Study:
 
     # ---- results -----------------------------------------------------------------------------------------------
 
-    def measure(self, cells: Iterable[Cell], **setting: Any) -> pandas.DataFrame:
+    def measure(
+        self, cells: Iterable[Cell], settings: dict[str, Any] | None = None, **named: Any
+    ) -> pandas.DataFrame:
         """Make what is missing and measure it; the rows, one a cell, by the profile's primary probe.
 
-        The other probes' rows go to the sweeps.
+        The other probes' rows go to the sweeps, and so does every row of a measurement off the profile's defaults.
 
         Args:
             cells: What to measure.
-            setting: What is off the profile's defaults, as name=value: then every row goes to the sweeps.
+            settings: Other settings of the profile, by dotted key: {"defender.share": 0.05}.
+            named: What is off the defaults by another name.
         """
-        rows = [self._rows_of(cell, self.stages.measured(cell), setting) for cell in cells]
+        rows = []
+        for cell in cells:
+            stages = self.under(cell.attack, settings)
+            if not stages.backdoor.settled:  # another encoder may have another target
+                cell = replace(cell, target=stages.target(cell.downstream, cell.seed))
+            rows.append(self._rows_of(cell, stages.measured(cell), {**(settings or {}), **named}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
 
     def random(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """The same rates with random weights in the encoder's place: what the head can do by itself."""
         rows = []
         for cell in cells:
-            measured = self.stages.measured(cell, encoder=self.stages.untrained(cell.seed))
+            stages = self.under(cell.attack)
+            measured = stages.measured(cell, encoder=stages.untrained(cell.seed))
             rows.append(self._rows_of(cell, measured, {"encoder": "random"}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def prices(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+        """Seconds and peak memory that each cell's defence took, its teacher and warm-up included."""
+        rows = []
+        for cell in cells:
+            costs = list(self._costs(self.artefact(cell)))
+            seconds, memory = sum(each["wall_s"] for each in costs), max(each["peak_rss_mb"] for each in costs)
+            rows.append({**cell.identity(), "wall_s": seconds, "peak_rss_mb": memory})
+        return pandas.DataFrame(rows)
+
+    def _costs(self, artefact: Artefact) -> Iterator[dict[str, Any]]:
+        """The costs of an artefact and of the defender's artefacts that it was made from."""
+        yield artefact.cost
+        for part in ("start", "teacher", "student"):
+            for kind in ("repaired", "distilled"):
+                found = self.stages.store.find(kind, str(artefact.config.get(part)))
+                if found:
+                    yield from self._costs(found)
 
     def _rows_of(self, cell: Cell, measured: Artefact, setting: dict[str, Any]) -> dict[str, Any]:
         """File a measurement's rows, one a probe, and give the primary probe's."""
@@ -162,7 +223,7 @@ class Study:
             off = {**setting, **({} if probe == primary else {"probe": probe})}
             if off:
                 names = sorted(off)
-                which = {"setting": ";".join(names), "value": ";".join(str(off[name]) for name in names)}
+                which = {"setting": ";".join(names), "value": ";".join(_text(off[name]) for name in names)}
                 self._rows["sweeps"].append({"study": "distillation", **row, **which})
             else:
                 self._rows["distillation"].append(row)
@@ -180,13 +241,13 @@ class Study:
         return frame.drop_duplicates(identity, keep="last")
 
     @property
-    def trigger(self) -> Patch:
-        """The attacker's trigger."""
+    def trigger(self) -> Trigger:
+        """The main attack's trigger."""
         return self.stages.trigger()
 
     @property
-    def placebo(self) -> Patch:
-        """The control trigger."""
+    def placebo(self) -> Trigger:
+        """Its control trigger."""
         return placebo(self.trigger)
 
     # ---- things to look at -------------------------------------------------------------------------------------
@@ -215,19 +276,19 @@ class Study:
 
     def encoder(self, cell: Cell) -> Encoder:
         """The encoder of a cell, made if it is missing."""
-        return self.stages.encoder(self.stages.encoder_of(cell))
+        return self.stages.encoder(self.artefact(cell))
 
     def artefact(self, cell: Cell) -> Artefact:
         """The stored encoder of a cell: its log, settings and cost."""
-        return self.stages.encoder_of(cell)
+        return self.under(cell.attack).encoder_of(cell)
 
     def teacher(self, cell: Cell, name: str) -> Encoder:
         """A teacher for an attacked cell."""
-        return self.stages.encoder(choose("teacher", name, TEACHERS)(self.stages, cell)[0])
+        return self.stages.encoder(choose("teacher", name, TEACHERS)(self.under(cell.attack), cell)[0])
 
     def student(self, cell: Cell, name: str) -> Encoder:
         """A student as it is before the distillation."""
-        start = choose("student", name, STUDENTS)(self.stages, cell)[0]
+        start = choose("student", name, STUDENTS)(self.under(cell.attack), cell)[0]
         return self.stages.encoder(start) if start else self.stages.fresh(cell.seed + FRESH_STUDENT)
 
     def sample(self, downstream: str, count: int = 1000) -> tuple[Tensor, Tensor]:
@@ -241,14 +302,15 @@ class Study:
 
     def reference(self, cell: Cell) -> Tensor:
         """The reference inputs (R, 3, H, W), uint8, of an attacked cell."""
-        rows = self.stages.attacked(cell.seed, cell.downstream).metrics["references"]
+        rows = self.under(cell.attack).references(cell.downstream, cell.seed)
         return self.stages.downstream(cell.downstream)[0].images[rows].cpu()
 
     def view(self, cell: Cell, rows: dict[str, Any]) -> dict[str, Any]:
         """Features of sampled test images, clean and triggered, and of the reference: what a t-SNE panel needs."""
         images, labels = self.sample(cell.downstream)
         encoder = self.encoder(cell)
-        shown = {"clean": images[rows["clean"]], "triggered": self.trigger(images[rows["triggered"]])}
+        trigger = self.under(cell.attack).trigger()
+        shown = {"clean": images[rows["clean"]], "triggered": trigger(images[rows["triggered"]])}
         found = {name: extract(encoder, each).cpu().numpy() for name, each in shown.items()}
         reference = extract(encoder, self.reference(cell)).cpu().numpy()
         return {**found, "reference": reference, "labels": labels[rows["clean"]].tolist()}

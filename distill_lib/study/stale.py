@@ -51,15 +51,24 @@ def checker(profile: Profile, known: dict[str, Facts]) -> Callable[[dict[str, st
 
 
 def _name(profile: Profile, cell: Cell, row: dict[str, str], precision: str, known: dict[str, Facts]) -> str | None:
-    stages = Stages(profile, Naming("runs"), torch.device("cpu"), known=known, precision=precision)
     settings = dict(zip(row.get("setting", "").split(";"), row.get("value", "").split(";"), strict=False))
     try:
-        if stages.target(cell.downstream) != cell.target:
+        varied = profile.varied({name: _plain(value) for name, value in settings.items() if "." in name})
+        stages = Stages(varied, Naming("runs"), torch.device("cpu"), known=known, precision=precision)
+        if stages.backdoor.settled and stages.target(cell.downstream, cell.seed) != cell.target:
             return None
         other = stages.untrained(cell.seed) if settings.get("encoder") == "random" else None
         return stages.measured(cell, encoder=other).key
     except UsageError:
         return None
+
+
+def _plain(value: str) -> Any:
+    """A setting's value as its text says it in JSON; a name is its own value."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def known_facts(manifest: Path) -> dict[str, Facts]:

@@ -147,6 +147,11 @@ class Artefact:
         """The numbers that `compute` returned."""
         return json.loads((self.folder / "metrics.json").read_text())
 
+    @functools.cached_property
+    def cost(self) -> dict[str, Any]:
+        """What making it took: `wall_s` seconds, `peak_rss_mb`, when and where."""
+        return json.loads((self.folder / "cost.json").read_text())
+
     def weights(self) -> dict[str, Any]:
         """The tensors by name, on the CPU; a FileNotFoundError where the artefact has none."""
         from safetensors.torch import load_file

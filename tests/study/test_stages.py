@@ -9,7 +9,8 @@ import torch
 from distill_lib.errors import UsageError
 from distill_lib.study.cells import Cell
 from distill_lib.study.config import load_profile
-from distill_lib.study.stages import DEFENCES, STUDENTS, TEACHERS, Facts, Stages
+from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
+from distill_lib.study.stages import Facts, Stages
 from distill_lib.study.stale import Naming, checker
 from distill_lib.study.store import Artefact, Store
 
@@ -109,9 +110,9 @@ def test_wrong_names_and_targets_are_refused():
     with pytest.raises(UsageError, match="unknown defence 'nosuch'"):
         naming().encoder_of(ATTACKED.defended("nosuch"))
     with pytest.raises(UsageError, match="target class 10 of 'patterns' does not exist; allowed: 0 to 9"):
-        naming({"targets": {"patterns": 10, "shapes": 0}}).target("patterns")
+        naming({"targets": {"patterns": 10, "shapes": 0}}).target("patterns", 0)
     with pytest.raises(UsageError, match="unknown downstream set 'mars'"):
-        naming().target("mars")
+        naming().target("mars", 0)
 
 
 def test_a_row_is_stale_when_the_settings_would_give_another():

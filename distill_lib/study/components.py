@@ -1,0 +1,124 @@
+"""Teachers, students and plain defences: how each is made, and the augmented images that its making costs."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from distill_lib.defences.bn_reset import BNResetConfig, bn_reset
+from distill_lib.defences.clean_share import clean_share
+from distill_lib.defences.clp import CLPConfig, clp
+from distill_lib.defences.fine_pruning import FinePruningConfig, fine_pruning
+from distill_lib.defences.finetune import finetune
+from distill_lib.distillation.nad import nad_config
+from distill_lib.study.cells import Cell
+from distill_lib.study.store import Artefact
+from distill_lib.training.simclr import SimCLRConfig
+
+if TYPE_CHECKING:
+    from distill_lib.study.stages import Stages
+
+# Added to a seed, so that an encoder does not start from the attacked encoder's own weights, nor from another's.
+FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER = 1000, 2000, 3000
+
+
+def repaired(stages: "Stages", start: Artefact | None, views: int, seed: int, fresh: int = FRESH_REPAIR) -> Artefact:
+    """SimCLR on the defender's clean images: from an encoder (fine-tuning) or from random weights (None)."""
+    schedule = stages.defender_schedule(views)
+    run = finetune if start else clean_share
+
+    def change(encoder, work):
+        return run(encoder, stages.share(seed), SimCLRConfig(schedule), seed, stages.watch(work)), {}
+
+    # The teacher `scratch` is younger than the first results, whose keys it leaves as they were.
+    other = {} if start or fresh == FRESH_REPAIR else {"fresh": fresh}
+    described = {"share": stages.share_settings(), "schedule": asdict(schedule), **other}
+    return stages.made("repaired", seed, described, start, change, fresh)
+
+
+def pruned(stages: "Stages", start: Artefact, views: int, seed: int) -> Artefact:
+    """Fine-pruning: dormant channels out, then fine-tuning."""
+    config = FinePruningConfig(SimCLRConfig(stages.defender_schedule(views)), stages.profile.defender.pruned)
+
+    def change(encoder, work):
+        log, channels = fine_pruning(encoder, stages.share(seed), config, seed, stages.watch(work))
+        return log, {"pruned_channels": channels.tolist()}
+
+    described = {"share": stages.share_settings(), "fine_pruning": asdict(config)}
+    return stages.made("repaired", seed, described, start, change)
+
+
+def lipschitz_pruned(stages: "Stages", start: Artefact, seed: int) -> Artefact:
+    """CLP: no data, no training."""
+    config = CLPConfig(stages.profile.defender.clp_u)
+
+    def change(encoder, work):
+        return [], {"pruned_channels": {path: found.tolist() for path, found in clp(encoder, config).items()}}
+
+    return stages.made("repaired", seed, {"clp": asdict(config)}, start, change)
+
+
+def renormalised(stages: "Stages", start: Artefact, seed: int) -> Artefact:
+    """Batch norm's statistics anew, from the clean images as they are."""
+    config = BNResetConfig()
+
+    def change(encoder, work):
+        return [], {"batches": bn_reset(encoder, stages.share(seed), config, seed)}
+
+    described = {"share": stages.share_settings(), "bn_reset": asdict(config)}
+    return stages.made("repaired", seed, described, start, change)
+
+
+def attention_distilled(stages: "Stages", cell: Cell) -> Artefact:
+    """NAD: the poisoned encoder learns the attention of its own fine-tuned copy."""
+    (teacher, spent), student = TEACHERS["finetuned"](stages, cell), stages.attacked(cell.seed, cell.downstream)
+    config = nad_config(stages.defender_schedule(stages.profile.defender.views - spent))
+    return stages.distilled_from(teacher, student, config, cell.seed)
+
+
+def _attacked(stages: "Stages", cell: Cell) -> Artefact:
+    return stages.attacked(cell.seed, cell.downstream)
+
+
+def _teacher(make: Callable) -> Callable:
+    """A teacher that costs what the profile gives to teachers."""
+
+    def made(stages: "Stages", cell: Cell) -> tuple[Artefact, int]:
+        views = stages.profile.defender.teacher_views
+        return make(stages, cell, views), views
+
+    return made
+
+
+def _warmed(stages: "Stages", cell: Cell) -> tuple[Artefact, int]:
+    views = stages.profile.defender.warmup_views
+    return repaired(stages, None, views, cell.seed), views
+
+
+# name -> (stages, cell) -> the encoder (None: random weights) and the views its making cost
+TEACHERS = {
+    "poisoned": lambda stages, cell: (_attacked(stages, cell), 0),
+    "finetuned": _teacher(lambda stages, cell, views: repaired(stages, _attacked(stages, cell), views, cell.seed)),
+    "pruned": _teacher(lambda stages, cell, views: pruned(stages, _attacked(stages, cell), views, cell.seed)),
+    "scratch": _teacher(lambda stages, cell, views: repaired(stages, None, views, cell.seed, FRESH_TEACHER)),
+    "clean": lambda stages, cell: (stages.pretrained(cell.seed), 0),
+    "random": lambda stages, cell: (stages.untrained(cell.seed), 0),
+}
+CONTROLS = ("clean", "random")  # teachers that no defender has: the ceiling and the floor
+STUDENTS = {
+    "random": lambda stages, cell: (None, 0),
+    "warmup": _warmed,
+    "copy": lambda stages, cell: (_attacked(stages, cell), 0),
+}
+# name -> (stages, cell) -> the defended encoder; each may spend all the views
+DEFENCES = {
+    "clean_share": lambda stages, cell: repaired(stages, None, stages.profile.defender.views, cell.seed),
+    "finetune": lambda stages, cell: repaired(
+        stages, _attacked(stages, cell), stages.profile.defender.views, cell.seed
+    ),
+    "bn_reset": lambda stages, cell: renormalised(stages, _attacked(stages, cell), cell.seed),
+    "clp": lambda stages, cell: lipschitz_pruned(stages, _attacked(stages, cell), cell.seed),
+    "fine_pruning": lambda stages, cell: pruned(
+        stages, _attacked(stages, cell), stages.profile.defender.views, cell.seed
+    ),
+    "nad": attention_distilled,
+}
