@@ -1,7 +1,7 @@
 """The study as the runner sees it: profiles as lists of notebooks, what their results depend on, the closing words."""
 
 import dataclasses
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,12 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
         UsageError: If there is no such device, or an image set is missing or wrong.
     """
     stages = _stages(job.source, device, data_dir)
-    for name in job.profile.downstream:
-        stages.target(name)
-        stages.facts(name, "test")
+    for attack, sets in {job.profile.attack: job.profile, **job.profile.further}.items():
+        under = stages.under(replace(job.profile, attack=attack))
+        for name in sets.downstream:
+            if under.backdoor.settled:
+                under.target(name, seed=0)
+            stages.facts(name, "test")
     stages.share_size()
 
 
@@ -103,7 +106,7 @@ def fingerprint(job: MainJob, _: Any, data_dir: Path | None) -> dict[str, Any]:
 def _images(stages) -> dict[str, Any]:
     profile = stages.profile
     stages.pretraining_facts  # noqa: B018 (loads)
-    for name in profile.downstream:
+    for name in {*profile.downstream, *(name for sets in profile.further.values() for name in sets.downstream)}:
         stages.facts(name), stages.facts(name, "test")
     return {where: dataclasses.asdict(facts) for where, facts in sorted(stages.known.items())}
 
