@@ -184,7 +184,8 @@ class Profile:
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def __post_init__(self):
-        missing = [name for name in (*self.downstream, self.compared) if name not in self.targets]
+        chosen = (*self.downstream, self.compared) if self.attack == "badencoder" else ()  # the others find their target
+        missing = [name for name in chosen if name not in self.targets]
         if missing:
             raise UsageError(
                 f"targets names no class for downstream set {missing[0]!r}; it has {', '.join(self.targets)}"
