@@ -32,6 +32,7 @@ class Backdoor:
         references: (stages, seed, downstream set) -> rows of the downstream training images that triggered images are
             to look like.
         settled: Whether the target is a setting, and no result of the attack.
+        poison: (stages, seed) -> the poisoned pre-training set, where the attack poisons it.
     """
 
     trigger: Callable[[Profile], Trigger]
@@ -39,6 +40,7 @@ class Backdoor:
     target: Callable[["Stages", int, str], int]
     references: Callable[["Stages", int, str], list[int]]
     settled: bool
+    poison: Callable[["Stages", int], poisoned_data.Poisoned] | None = None
 
 
 # ---- BadEncoder: planted in the clean encoder, for one downstream set -----------------------------------------------
@@ -97,17 +99,22 @@ def _surest(stages: "Stages", encoder, downstream: str, seed: int, target: int, 
 def _on_data(poison: Callable, settings: Callable[[Profile], Any], trigger: Callable[[Profile], Trigger]) -> Backdoor:
     """An attack that poisons images, after which pre-training is as ever."""
 
+    def poison_all(stages: "Stages", seed: int) -> poisoned_data.Poisoned:
+        images = stages.pretraining
+        return poison(images.images, images.labels, settings(stages.profile), seed)
+
     def attacked(stages: "Stages", seed: int, downstream: str) -> Artefact:
-        config, images = settings(stages.profile), stages.pretraining
+        config = settings(stages.profile)
 
         def change(encoder, work: Workspace):
-            poisoned = poison(images.images, images.labels, config, seed)
+            poisoned = poison_all(stages, seed)
             return stages.pretrain(encoder, poisoned.images, seed, work), {"poisoned": len(poisoned.rows)}
 
         described = {"attack": stages.profile.attack, "poison": asdict(config), **stages.pretraining_settings()}
         return stages.made("attacked", seed, described, None, change, fresh=0)
 
-    return Backdoor(trigger, attacked, _found_target, lambda *where: aimed(*where).metrics["references"], settled=False)
+    references = lambda *where: aimed(*where).metrics["references"]  # noqa: E731
+    return Backdoor(trigger, attacked, _found_target, references, settled=False, poison=poison_all)
 
 
 def aimed(stages: "Stages", seed: int, downstream: str) -> Artefact:

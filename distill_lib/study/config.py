@@ -1,6 +1,7 @@
 """Profiles: TOML files that fill frozen dataclasses, strictly."""
 
 import dataclasses
+import itertools
 import tomllib
 import types
 import typing
@@ -11,7 +12,9 @@ from typing import Any
 
 from distill_lib.attacks.ctrl import CTRLConfig
 from distill_lib.attacks.poisoned_data import PoisonedDataConfig
+from distill_lib.distillation.losses import resolve
 from distill_lib.errors import UsageError, choose
+from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
 from distill_lib.vision.encoders import EncoderConfig
 
 PROFILES = ("quick", "laptop", "gpu", "paper")
@@ -127,6 +130,65 @@ class Further:
     compared: str = ""
 
 
+RECIPE = "recipe"
+STAGES = ("clean", "attacked")
+SWEEP_FIGURES = ("robustness", "harm")
+CELL_SETTINGS = ("distillation.teacher", "distillation.student", "distillation.loss")  # a cell's name says these
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Measurements along settings that vary, on the seeds and the set on which components are compared.
+
+    An attack without such a set is measured on its first downstream set.
+
+    Attributes:
+        name: Of its panel in a figure; sweeps of one name share it.
+        axis: What the first of the varied settings is called, with its unit.
+        vary: Values by dotted key; every combination is a point, and all keys but the first tell lines apart.
+        cells: What is measured at each point: `clean`, `attacked`, a plain defence, `recipe`, or any distillation as
+            `teacher/student/loss`.
+        fixed: Other settings of all points, by dotted key.
+        attack: One of the profile's; empty: the main attack.
+        figure: `robustness` or `harm`.
+        words: How a line is called, by cell or by "last part of the key, value".
+    """
+
+    name: str
+    axis: str
+    vary: dict[str, tuple[Scalar, ...]]
+    cells: tuple[str, ...]
+    fixed: dict[str, Scalar] = field(default_factory=dict)
+    attack: str = ""
+    figure: str = "robustness"
+    words: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        choose(f"figure of sweep {self.name!r}", self.figure, dict.fromkeys(SWEEP_FIGURES))
+        if not self.vary or not self.cells or not all(self.vary.values()):
+            raise UsageError(f"sweep {self.name!r} measures nothing; allowed: one or more values and cells")
+        for key in (*self.vary, *self.fixed):
+            if "." not in key or key in CELL_SETTINGS:
+                raise UsageError(
+                    f"sweep {self.name!r} cannot vary {key!r}; allowed: a dotted setting that no cell names"
+                )
+        plain = dict.fromkeys((*STAGES, RECIPE, *DEFENCES))
+        for cell in self.cells:
+            parts = cell.split("/")
+            if len(parts) != 3:
+                choose(f"cell of sweep {self.name!r}", cell, plain | {"teacher/student/loss": None})
+                continue
+            choose("teacher", parts[0], TEACHERS)
+            choose("student", parts[1], STUDENTS)
+            resolve(parts[2])
+
+    def points(self) -> list[dict[str, Scalar]]:
+        """The settings of each point, in the order of the values; the last key varies fastest."""
+        combined = itertools.product(*self.vary.values())
+        return [{**self.fixed, **dict(zip(self.vary, values, strict=True))} for values in combined]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Classifiers on the frozen encoder; `train` and `test` limit the images used (0: all)."""
@@ -155,6 +217,7 @@ class Profile:
         compared_seeds: Those of them on which the components are compared.
         losses: Losses that are compared.
         further: Other attacks, by name.
+        sweeps: What else is measured, along settings that vary.
         precision: `float32`, `bf16`, or `auto`: bf16 where the processor multiplies it in hardware.
         device: Default device.
         minutes: Measured minutes of each notebook, for the job table.
@@ -174,6 +237,7 @@ class Profile:
     device: str = "auto"
     minutes: dict[str, float] = field(default_factory=dict)
     further: dict[str, Further] = field(default_factory=dict)
+    sweeps: tuple[Sweep, ...] = ()
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     pretraining: Pretraining = field(default_factory=Pretraining)
     injection: Injection = field(default_factory=Injection)
@@ -184,7 +248,9 @@ class Profile:
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def __post_init__(self):
-        chosen = (*self.downstream, self.compared) if self.attack == "badencoder" else ()  # the others find their target
+        chosen = (
+            (*self.downstream, self.compared) if self.attack == "badencoder" else ()
+        )  # the others find their target
         missing = [name for name in chosen if name not in self.targets]
         if missing:
             raise UsageError(
@@ -198,15 +264,20 @@ class Profile:
             raise UsageError(f"defender.contaminated is {self.defender.contaminated}; allowed: 0 to 1")
 
     def varied(self, overrides: dict[str, Any]) -> "Profile":
-        """The profile with other settings, by dotted key.
+        """The profile with other settings, by dotted key; a point of a sweep has no sweeps of its own.
 
         Raises:
             UsageError: As `load_profile`.
         """
-        values = dataclasses.asdict(self)
+        values = {**dataclasses.asdict(self), "sweeps": ()}
         for key, value in overrides.items():
             values = _with(values, key.split("."), value)
         return fill(Profile, values)
+
+    def off(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Those of the settings, by dotted key, that differ from the profile's own."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in settings.items() if _at(values, key.split(".")) != value}
 
 
 def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
@@ -232,7 +303,27 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
         raise UsageError(f"the profile {name!r} is not valid TOML: {error}") from error
     for key, value in (overrides or {}).items():
         values = _with(values, key.split("."), value)
-    return fill(Profile, values)
+    profile = fill(Profile, values)
+    for sweep in profile.sweeps:
+        _check(profile, sweep)
+    return profile
+
+
+def _check(profile: Profile, sweep: Sweep) -> None:
+    """UsageError, with the sweep's name, if one of its points is no profile or its attack is not in this one."""
+    choose(f"attack of sweep {sweep.name!r}", sweep.attack or profile.attack, {profile.attack: None, **profile.further})
+    try:
+        for point in sweep.points():
+            profile.varied(point)
+    except UsageError as error:
+        raise UsageError(f"sweep {sweep.name!r}: {error}") from None
+
+
+def _at(values: Any, path: list[str]) -> Any:
+    """What lies under a dotted key; None where there is nothing."""
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def _with(values: dict, path: list[str], value: Any) -> dict:

@@ -14,9 +14,13 @@ NOTEBOOKS = {
     "01_attack": ("trigger", "injection"),
     "02_teacher": ("teachers",),
     "03_student": ("students",),
-    "04_loss": ("losses",),
-    "05_analysis": ("tsne", "acc_asr", "headline"),
+    "04_loss": ("losses", "strength"),
+    "05_analysis": ("tsne", "acc_asr", "headline", "necessity"),
+    "06_robustness": ("robustness",),
 }
+# What a notebook needs besides the store; the analysis reads the tables of all before it.
+NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "06_robustness": ("01_attack",)}
+SWEPT = ("05_analysis", "06_robustness")  # notebooks that read the profile's sweeps
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,21 @@ class MainJob:
 
     @property
     def notebooks(self) -> list[Entry]:
-        """The notebooks in order; the analysis reads the tables of all before it."""
-        entries, before = [], ()
+        """The notebooks in order."""
+        entries = []
         for stem, figures in NOTEBOOKS.items():
+            figures = (*figures, *self._own_figures(stem))
             makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
             parameters = {"seeds": list(self.profile.seeds), "device": "auto"}
-            needs = before if stem == "05_analysis" else ()
-            minutes = self.profile.minutes.get(stem)
+            needs, minutes = NEEDS.get(stem, ()), self.profile.minutes.get(stem)
             entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
-            before = (*before, stem)
         return entries
+
+    def _own_figures(self, stem: str) -> list[str]:
+        """Figures that a notebook makes for some profiles alone."""
+        curve = ["harm"] if any(sweep.figure == "harm" for sweep in self.profile.sweeps) else []
+        own = {"01_attack": [f"trigger_{attack}" for attack in self.profile.further], "05_analysis": curve}
+        return own.get(stem, [])
 
 
 def names() -> list[str]:
@@ -94,12 +103,20 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
     stages.share_size()
 
 
-def fingerprint(job: MainJob, _: Any, data_dir: Path | None) -> dict[str, Any]:
-    """All that can change a notebook's result besides its cells and parameters."""
+def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]:
+    """All that can change a notebook's result besides its cells and parameters.
+
+    Args:
+        job: The profile.
+        one: The notebook's job; None: any notebook's.
+        data_dir: Folder of image archives.
+    """
     from distill_lib.study.stages import VERSIONS
 
     stages = _stages(job.source, None, data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
+    if one is not None and one.notebook not in SWEPT:
+        del settings["sweeps"]
     return {"settings": settings, "versions": VERSIONS, "images": _images(stages), "precision": stages.precision}
 
 

@@ -28,6 +28,7 @@ from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, placebo
 
+TUNING_COLUMNS = ["loss", "weight", "seed", "acc", "asr", "n_test"]
 COLUMNS = {"distillation": DISTILLATION_COLUMNS, "sweeps": SWEEP_COLUMNS}
 
 
@@ -72,7 +73,9 @@ def _only(settings: Profile, attack: str) -> Profile:
     choose("attack", attack, BACKDOORS)
     own = settings.further.get(attack, Further(settings.downstream, settings.compared))
     compared = own.compared or own.downstream[0]
-    return replace(settings, attack=attack, further={}, downstream=own.downstream, compared=compared)
+    sweeps = tuple(sweep for sweep in settings.sweeps if (sweep.attack or settings.attack) == attack)
+    changes = {"further": {}, "downstream": own.downstream, "compared": compared, "sweeps": sweeps}
+    return replace(settings, attack=attack, **changes)
 
 
 def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None = None) -> Stages:
@@ -84,6 +87,12 @@ def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None =
     stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
     stages.checkpoint_s = float(os.environ.get("DISTILL_CHECKPOINT_S", stages.checkpoint_s))
     return stages
+
+
+def _which(off: dict[str, Any]) -> dict[str, str]:
+    """The columns of the sweeps that say what is off the defaults."""
+    names = sorted(off)
+    return {"setting": ";".join(names), "value": ";".join(_text(off[name]) for name in names)}
 
 
 def _text(value: Any) -> str:
@@ -106,7 +115,9 @@ class Study:
         VERDICT_COLUMNS: What a notebook shows of the verdicts.
     """
 
-    VERDICT_COLUMNS: ClassVar = ["claim", "downstream", "verdict", "comparison", "effect", "low", "high", "n"]
+    VERDICT_COLUMNS: ClassVar = [
+        "claim", "attack", "downstream", "verdict", "comparison", "effect", "low", "high", "n", "p",
+    ]  # fmt: skip
 
     def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool):
         self.stages, self.profile, self.root = stages, stages.profile, root
@@ -168,9 +179,7 @@ class Study:
 
     # ---- results -----------------------------------------------------------------------------------------------
 
-    def measure(
-        self, cells: Iterable[Cell], settings: dict[str, Any] | None = None, **named: Any
-    ) -> pandas.DataFrame:
+    def measure(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None, **named: Any) -> pandas.DataFrame:
         """Make what is missing and measure it; the rows, one a cell, by the profile's primary probe.
 
         The other probes' rows go to the sweeps, and so does every row of a measurement off the profile's defaults.
@@ -197,11 +206,11 @@ class Study:
             rows.append(self._rows_of(cell, measured, {"encoder": "random"}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
 
-    def prices(self, cells: Iterable[Cell]) -> pandas.DataFrame:
+    def prices(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
         """Seconds and peak memory that each cell's defence took, its teacher and warm-up included."""
         rows = []
         for cell in cells:
-            costs = list(self._costs(self.artefact(cell)))
+            costs = list(self._costs(self.under(cell.attack, settings).encoder_of(cell)))
             seconds, memory = sum(each["wall_s"] for each in costs), max(each["peak_rss_mb"] for each in costs)
             rows.append({**cell.identity(), "wall_s": seconds, "peak_rss_mb": memory})
         return pandas.DataFrame(rows)
@@ -217,28 +226,33 @@ class Study:
 
     def _rows_of(self, cell: Cell, measured: Artefact, setting: dict[str, Any]) -> dict[str, Any]:
         """File a measurement's rows, one a probe, and give the primary probe's."""
-        primary = self.profile.evaluation.probe
+        primary, setting = self.profile.evaluation.probe, self.profile.off(setting)
         for probe in PROBES:
             row = {**cell.identity(), **measured.metrics[probe], "key": measured.key}
             off = {**setting, **({} if probe == primary else {"probe": probe})}
             if off:
-                names = sorted(off)
-                which = {"setting": ";".join(names), "value": ";".join(_text(off[name]) for name in names)}
-                self._rows["sweeps"].append({"study": "distillation", **row, **which})
+                self._rows["sweeps"].append({"study": "distillation", **row, **_which(off)})
             else:
                 self._rows["distillation"].append(row)
         return {**cell.identity(), **measured.metrics[primary], "key": measured.key}
 
-    def table(self) -> pandas.DataFrame:
-        """Every row of this profile's table so far: those of earlier notebooks, and this one's."""
-        earlier = tables.read(self.root / "results" / self.profile.name / "distillation.csv")
-        numbers = ("target", "seed", *DISTILLATION_COLUMNS[10:-1])
-        frame = pandas.DataFrame(earlier, columns=DISTILLATION_COLUMNS)
-        frame[list(numbers)] = frame[list(numbers)].apply(pandas.to_numeric)
-        frame = pandas.concat([frame, pandas.DataFrame(self._rows["distillation"], columns=DISTILLATION_COLUMNS)])
-        identity = list(DISTILLATION_COLUMNS[:10])
+    def table(self, settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """Every row of this profile's table so far: those of earlier notebooks, and this one's.
+
+        Args:
+            settings: Other settings of the profile, by dotted key: the sweeps' rows that were measured at them.
+        """
+        off = self.profile.off(settings or {})
+        study = "sweeps" if off else "distillation"
+        earlier = tables.read(self.root / "results" / self.profile.name / f"{study}.csv")
+        frame = pandas.DataFrame([*earlier, *self._rows[study]], columns=COLUMNS[study])
+        for column, value in _which(off).items() if off else ():
+            frame = frame[frame[column] == value]
+        frame = frame[list(DISTILLATION_COLUMNS)]
+        numbers = ["target", "seed", *DISTILLATION_COLUMNS[10:-1]]
+        frame = frame.assign(**frame[numbers].apply(pandas.to_numeric))
         frame = frame.fillna(dict.fromkeys(("teacher", "student", "loss"), ""))
-        return frame.drop_duplicates(identity, keep="last")
+        return frame.drop_duplicates(list(DISTILLATION_COLUMNS[:10]), keep="last")
 
     @property
     def trigger(self) -> Trigger:
@@ -305,6 +319,20 @@ class Study:
         rows = self.under(cell.attack).references(cell.downstream, cell.seed)
         return self.stages.downstream(cell.downstream)[0].images[rows].cpu()
 
+    def poisoned(self, attack: str, seed: int, count: int = 6) -> dict[str, Tensor]:
+        """Some of the pre-training images that an attack poisons, before and after; empty where it poisons none."""
+        stages = self.under(attack)
+        if stages.backdoor.poison is None:
+            return {}
+        found, clean = stages.backdoor.poison(stages, seed), stages.pretraining.images
+        rows = found.rows[:count].to(clean.device)
+        return {"before": clean[rows].cpu(), "after": found.images[rows].cpu()}
+
+    def tuning(self) -> pandas.DataFrame:
+        """What the losses' weights were chosen from: exploration seeds, validation images; empty where none was run."""
+        path = self.root / "results" / self.profile.name / "tuning.csv"
+        return pandas.read_csv(path) if path.is_file() else pandas.DataFrame(columns=TUNING_COLUMNS)
+
     def view(self, cell: Cell, rows: dict[str, Any]) -> dict[str, Any]:
         """Features of sampled test images, clean and triggered, and of the reference: what a t-SNE panel needs."""
         images, labels = self.sample(cell.downstream)
@@ -317,12 +345,13 @@ class Study:
 
     # ---- the end of a notebook ---------------------------------------------------------------------------------
 
-    def figure(self, kind: str, numbers: dict[str, Any]) -> Figure:
+    def figure(self, kind: str, numbers: dict[str, Any], name: str | None = None) -> Figure:
         """Draw a figure of this profile, save it as png, svg and json, and hand it back to be shown."""
         if self._trial:
             return plots.draw(kind, numbers)
-        self._figures += [f"figures/{self.profile.name}/{kind}.{end}" for end in ("png", "svg", "json")]
-        return plots.make(kind, numbers, self.root / "figures" / self.profile.name)
+        name = name or kind
+        self._figures += [f"figures/{self.profile.name}/{name}.{end}" for end in ("png", "svg", "json")]
+        return plots.make(kind, numbers, self.root / "figures" / self.profile.name, name)
 
     def finish(self) -> str:
         """Merge the rows into the result tables and write the notebook's result file: the last cell's call."""

@@ -17,11 +17,11 @@ def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
         monkeypatch.delenv(name, raising=False)
-    return open_study(TINY)
+    return open_study(TINY, attack="badencoder")
 
 
 def test_parameters_replace_the_profile(study):
-    other = open_study(TINY, downstream=["shapes"], seeds=[4, 5])
+    other = open_study(TINY, attack="badencoder", downstream=["shapes"], seeds=[4, 5])
     assert [(cell.downstream, cell.seed) for cell in other.everywhere()] == [("shapes", 4), ("shapes", 5)]
     assert [cell.seed for cell in other.compared()] == [4]  # none of the profile's compared seeds: the first
     assert [(cell.downstream, cell.seed) for cell in study.everywhere()] == [("patterns", 0), ("shapes", 0)]
@@ -36,6 +36,21 @@ def test_the_recipe_changes_one_component_at_a_time(study):
     assert (other.teacher, other.student, other.loss) == ("poisoned", "warmup", "at")
     (finetuned,) = study.defence([plain], "finetune")
     assert (finetuned.defence, finetuned.teacher, finetuned.student, finetuned.loss) == ("finetune", "", "", "")
+
+
+def test_every_attack_of_the_profile_is_there_unless_one_is_asked_for(study):
+    assert {name: sets.downstream for name, sets in open_study(TINY).attacks().items()} == {
+        "badencoder": ("patterns", "shapes"),
+        "ctrl": ("shapes",),
+    }
+    alone = open_study(TINY, attack="ctrl")
+    assert {name: sets.downstream for name, sets in alone.attacks().items()} == {"ctrl": ("shapes",)}
+    assert alone.profile.sweeps == ()
+    assert [sweep.name for sweep in study.profile.sweeps] == [
+        "trigger size",
+        "share of clean images",
+        "state of the teacher",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""What is measured beside the main table: sweeps of the profile, and the table of what a defence needs."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas
+
+from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
+from distill_lib.study.components import DEFENCES
+from distill_lib.study.config import RECIPE, STAGES, Sweep
+from distill_lib.study.session import Study
+
+WHERE = ("pretrain", "attack", "downstream")
+WHAT = ("stage", "defence", "teacher", "student", "loss")
+SWEPT_COLUMNS = ("sweep", "axis", "x", "line", *DISTILLATION_COLUMNS)
+
+
+def named(study: Study, bases: list[Cell], name: str) -> list[Cell]:
+    """The cells that a sweep's word stands for, on attacked cells."""
+    if name in STAGES:
+        return [study.clean(b.downstream, b.seed, b.attack) for b in bases] if name == "clean" else bases
+    if name == RECIPE:
+        return study.recipe(bases)
+    parts = name.split("/")
+    if len(parts) == 3:
+        return [base.distilled(*parts) for base in bases]
+    return study.defence(bases, name)
+
+
+def swept(study: Study, sweep: Sweep) -> pandas.DataFrame:
+    """Measure a sweep; its rows, those of earlier runs' seeds among them.
+
+    Returns:
+        Columns: `sweep`, `axis`, `x` and `line` as text, then those of the result table.
+    """
+    attack = sweep.attack or study.profile.attack
+    sets = study.attacks()[attack]
+    where = sets.compared or sets.downstream[0]
+    bases = [study.attacked(where, seed, attack) for seed in study.profile.compared_seeds]
+    return pandas.concat([_point(study, sweep, bases, point) for point in sweep.points()], ignore_index=True)
+
+
+def all_swept(study: Study, figure: str) -> pandas.DataFrame:
+    """Every sweep of a figure, measured; an empty table where the profile has none."""
+    found = [swept(study, sweep) for sweep in study.profile.sweeps if sweep.figure == figure]
+    return pandas.concat(found, ignore_index=True) if found else pandas.DataFrame(columns=list(SWEPT_COLUMNS))
+
+
+def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any]) -> pandas.DataFrame:
+    first, *others = sweep.vary
+    cells = {name: named(study, bases, name) for name in sweep.cells}
+    study.measure([cell for each in cells.values() for cell in each], point)
+    rows = study.table(point)
+    parts = []
+    for name, each in cells.items():
+        words = [sweep.words.get(name, name), *(_words(sweep, key, point[key]) for key in others)]
+        about = {"sweep": sweep.name, "axis": sweep.axis, "x": _text(point[first])}
+        parts.append(_rows_like(rows, each[0]).assign(**about, line=", ".join(filter(None, words))))
+    return pandas.concat(parts)[list(SWEPT_COLUMNS)]
+
+
+def _rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
+    """Rows of the same cell at any seed; the target may be another at each, where the attack finds it."""
+    same = [rows[column] == getattr(cell, column) for column in (*WHERE, *WHAT)]
+    return rows[pandas.concat(same, axis=1).all(axis=1)]
+
+
+def _words(sweep: Sweep, key: str, value: Any) -> str:
+    text = f"{key.rpartition('.')[2].replace('_', ' ')} {_text(value)}"
+    return sweep.words.get(text, text)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+# ---- the necessity table --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A row of the necessity table: a defence, or the recipe with one ingredient taken away.
+
+    Attributes:
+        row: Its name in the table.
+        cell: As in a sweep.
+        changes: Components of the recipe that are another one.
+        settings: Settings that are others.
+    """
+
+    row: str
+    cell: str = RECIPE
+    changes: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def ingredients(study: Study) -> list[Ingredient]:
+    """All rows, the recipe first; with a distillation weight of 0 the warmed-up student trains on alone."""
+    no_loss = {f"distillation.weights.{study.profile.distillation.loss}": 0.0}
+    return [
+        Ingredient("recipe"),
+        Ingredient("recipe, NT-Xent weight 0", settings={"distillation.nt_xent_weight": 0.0}),
+        Ingredient("recipe, distillation weight 0", settings=no_loss),
+        Ingredient("recipe, clean teacher", changes={"teacher": "clean"}),
+        Ingredient("recipe, random teacher", changes={"teacher": "random"}),
+        *(Ingredient(name, name) for name in DEFENCES),
+    ]
+
+
+def necessity(study: Study, bases: list[Cell]) -> pandas.DataFrame:
+    """Measure every row of the necessity table on attacked cells, and what each took.
+
+    Returns:
+        Columns: `row`, those of the result table, `wall_s` (seconds) and `peak_rss_mb`; the last two only where this
+        store made the encoder.
+    """
+    columns = ["row", *DISTILLATION_COLUMNS, "wall_s", "peak_rss_mb"]
+    return pandas.concat([_priced(study, bases, each) for each in ingredients(study)], ignore_index=True)[columns]
+
+
+def _priced(study: Study, bases: list[Cell], one: Ingredient) -> pandas.DataFrame:
+    cells = study.recipe(bases, **one.changes) if one.cell == RECIPE else named(study, bases, one.cell)
+    study.measure(cells, one.settings)
+    rows, prices = study.table(one.settings), study.prices(cells, one.settings)
+    places = {(cell.attack, cell.downstream): cell for cell in cells}
+    rows = pandas.concat([_rows_like(rows, cell) for cell in places.values()])
+    identity = ["attack", "downstream", "seed"]
+    return rows.merge(prices[[*identity, "wall_s", "peak_rss_mb"]], "left", identity).assign(row=one.row)
