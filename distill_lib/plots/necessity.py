@@ -22,7 +22,7 @@ from distill_lib.plots.style import (
 from distill_lib.plots.summary import counts, series
 
 _WHERE = ["pretrain", "attack", "downstream"]
-_RATES = {"acc": "clean accuracy, ACC (%)", "asr": "ASR, non-target images (%)"}
+_RATES = {"acc": "clean accuracy, ACC (%; not from 0)", "asr": "ASR, non-target images (%)"}
 _CEILING = ("recipe, clean teacher", "recipe, random teacher")  # no defender has these
 
 

@@ -277,6 +277,15 @@ class Study:
             f"{self.stages.device}, {self.stages.precision}; the defender holds {self.stages.share_size()} clean images"
         )
 
+    def setup(self) -> str:
+        """How the encoders are made and judged, in a line, to stand beside another set-up."""
+        profile, encoder = self.profile, self.profile.encoder
+        return (
+            f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}, "
+            f"{profile.pretraining.algorithm} {profile.pretraining.epochs} epochs, "
+            f"{profile.evaluation.probe} {profile.evaluation.head_epochs} epochs"
+        )
+
     def budget_table(self) -> pandas.DataFrame:
         """Augmented images that each part of each defence may use."""
         budget, parts = self.profile.defender, {}

@@ -14,6 +14,7 @@ from distill_lib.study.session import Study
 WHERE = ("pretrain", "attack", "downstream")
 WHAT = ("stage", "defence", "teacher", "student", "loss")
 SWEPT_COLUMNS = ("sweep", "axis", "x", "line", *DISTILLATION_COLUMNS)
+NOTHING = "This profile has no such sweep."
 
 
 def named(study: Study, bases: list[Cell], name: str) -> list[Cell]:
@@ -41,10 +42,45 @@ def swept(study: Study, sweep: Sweep) -> pandas.DataFrame:
     return pandas.concat([_point(study, sweep, bases, point) for point in sweep.points()], ignore_index=True)
 
 
-def all_swept(study: Study, figure: str) -> pandas.DataFrame:
-    """Every sweep of a figure, measured; an empty table where the profile has none."""
-    found = [swept(study, sweep) for sweep in study.profile.sweeps if sweep.figure == figure]
-    return pandas.concat(found, ignore_index=True) if found else pandas.DataFrame(columns=list(SWEPT_COLUMNS))
+class Sweeps:
+    """The sweeps of one figure of a profile, each measured once."""
+
+    def __init__(self, study: Study, figure: str):
+        self.study = study
+        self.left = [sweep for sweep in study.profile.sweeps if sweep.figure == figure]
+        self.found = [pandas.DataFrame(columns=list(SWEPT_COLUMNS))]
+
+    def plan(self) -> pandas.DataFrame:
+        """What there is to measure, a row a sweep."""
+        attack = self.study.profile.attack
+        rows = [(s.name, s.attack or attack, _values(s.vary), _values(s.fixed), ", ".join(s.cells)) for s in self.left]
+        return pandas.DataFrame(rows, columns=["sweep", "attack", "vary", "fixed", "cells"])
+
+    def section(self, *names: str) -> pandas.DataFrame | str:
+        """Measure the sweeps of these names; means over seeds by value and line. A sentence where there are none."""
+        chosen = [sweep for sweep in self.left if sweep.name in names]
+        return overview(pandas.concat(self._measure(chosen))) if chosen else NOTHING
+
+    def rows(self) -> pandas.DataFrame:
+        """The rows of all sweeps, those measured that no section has asked for."""
+        self._measure(list(self.left))
+        found = [each for each in self.found if len(each)]
+        return pandas.concat(found, ignore_index=True) if found else self.found[0]
+
+    def _measure(self, chosen: list[Sweep]) -> list[pandas.DataFrame]:
+        rows = [swept(self.study, sweep) for sweep in chosen]
+        self.left = [sweep for sweep in self.left if sweep not in chosen]
+        self.found += rows
+        return rows
+
+
+def overview(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Mean ACC and ASR of each line at each value, and over how many seeds."""
+    shown = rows.astype({"acc": float, "asr": float})
+    index = pandas.MultiIndex.from_frame(shown[["sweep", "x"]].drop_duplicates())
+    grouped = shown.groupby(["sweep", "x", "line"], sort=False)
+    means = grouped.agg(acc=("acc", "mean"), asr=("asr", "mean"), n=("seed", "nunique")).unstack("line")
+    return means.reindex(index).round(1)
 
 
 def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any]) -> pandas.DataFrame:
@@ -64,6 +100,11 @@ def _rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
     """Rows of the same cell at any seed; the target may be another at each, where the attack finds it."""
     same = [rows[column] == getattr(cell, column) for column in (*WHERE, *WHAT)]
     return rows[pandas.concat(same, axis=1).all(axis=1)]
+
+
+def _values(settings: dict[str, Any]) -> str:
+    """Settings and their values for people."""
+    return "; ".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())
 
 
 def _words(sweep: Sweep, key: str, value: Any) -> str:
