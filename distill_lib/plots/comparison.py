@@ -23,7 +23,7 @@ from distill_lib.plots.summary import anchors, both, counts
 ORDER = {
     "teacher": ("poisoned", "finetuned", "pruned", "scratch", "clean", "random"),
     "student": ("random", "warmup", "copy"),
-    "loss": ("kd", "sp", "fitnet", "cc", "at", "afd", "cosine"),
+    "loss": ("kd", "sp", "fitnet", "cc", "at", "afd", "cosine", "mimic"),
 }
 CONTROLS = {"teacher": ("clean", "random")}
 PLURAL = {"teacher": "teachers", "student": "students", "loss": "losses"}

@@ -146,12 +146,13 @@ class Sweep:
     Attributes:
         name: Of its panel in a figure; sweeps of one name share it.
         axis: What the first of the varied settings is called, with its unit.
-        vary: Values by dotted key; every combination is a point, and all keys but the first tell lines apart.
+        vary: Values by dotted key; every combination is a point. The first key is the axis, others tell lines apart.
         cells: What is measured at each point: `clean`, `attacked`, a plain defence, `recipe`, or any distillation as
             `teacher/student/loss`.
         fixed: Other settings of all points, by dotted key.
         attack: One of the profile's; empty: the main attack.
         figure: `robustness` or `harm`.
+        panels: Varied keys that tell panels apart instead of lines.
         words: How a line is called, by cell or by "last part of the key, value".
     """
 
@@ -162,6 +163,7 @@ class Sweep:
     fixed: dict[str, Scalar] = field(default_factory=dict)
     attack: str = ""
     figure: str = "robustness"
+    panels: tuple[str, ...] = ()
     words: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -173,6 +175,8 @@ class Sweep:
                 raise UsageError(
                     f"sweep {self.name!r} cannot vary {key!r}; allowed: a dotted setting that no cell names"
                 )
+        for key in self.panels:
+            choose(f"key of panels of sweep {self.name!r}", key, dict.fromkeys([*self.vary][1:]))
         plain = dict.fromkeys((*STAGES, RECIPE, *DEFENCES))
         for cell in self.cells:
             parts = cell.split("/")

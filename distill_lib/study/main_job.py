@@ -147,10 +147,13 @@ def headline(job: MainJob, root: Path) -> str:
             "defence": "distillation", "teacher": recipe.teacher, "student": recipe.student, "loss": recipe.loss,
         },
     }  # fmt: skip
-    lines = [f"{job.name}: means over seeds and downstream sets, in percent", f"{'':38s} ACC    ASR  placebo   n"]
-    for label, where in wanted.items():
-        found = [row for row in rows if all(row[column] == value for column, value in where.items())]
-        if found:
-            means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
-            lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
+    lines = [f"{job.name}: means over seeds and downstream sets, in percent"]
+    for attack in (job.profile.attack, *job.profile.further):
+        lines.append(f"{attack:38s} ACC    ASR  placebo   n")
+        mine = [row for row in rows if row["attack"] == attack]
+        for label, where in wanted.items():
+            found = [row for row in mine if all(row[column] == value for column, value in where.items())]
+            if found:
+                means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
+                lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
     return "\n".join([*lines, f"figures: figures/{job.name}/   tables: results/{job.name}/"])

@@ -88,11 +88,13 @@ def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any])
     cells = {name: named(study, bases, name) for name in sweep.cells}
     study.measure([cell for each in cells.values() for cell in each], point)
     rows = study.table(point)
+    apart = [_words(sweep, key, point[key]) for key in sweep.panels]
+    about = {"sweep": _joined([sweep.name, *apart]), "axis": sweep.axis, "x": _text(point[first])}
     parts = []
     for name, each in cells.items():
-        words = [sweep.words.get(name, name), *(_words(sweep, key, point[key]) for key in others)]
-        about = {"sweep": sweep.name, "axis": sweep.axis, "x": _text(point[first])}
-        parts.append(_rows_like(rows, each[0]).assign(**about, line=", ".join(filter(None, words))))
+        words = [sweep.words.get(name, name)]
+        words += [_words(sweep, key, point[key]) for key in others if key not in sweep.panels]
+        parts.append(_rows_like(rows, each[0]).assign(**about, line=_joined(words)))
     return pandas.concat(parts)[list(SWEPT_COLUMNS)]
 
 
@@ -105,6 +107,10 @@ def _rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
 def _values(settings: dict[str, Any]) -> str:
     """Settings and their values for people."""
     return "; ".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())
+
+
+def _joined(words: list[str]) -> str:
+    return ", ".join(filter(None, words))
 
 
 def _words(sweep: Sweep, key: str, value: Any) -> str:

@@ -104,6 +104,7 @@ def test_a_sweep_is_plain_data_and_every_combination_is_a_point():
         ({"cells": ["nosuch"]}, ["'size'", "nosuch", "finetune", "teacher/student/loss"]),
         ({"cells": ["nosuch/random/at"]}, ["teacher", "nosuch", "poisoned"]),
         ({"cells": ["poisoned/random/nosuch"]}, ["loss", "nosuch", "cosine"]),
+        ({"panels": ["injection.trigger_size"]}, ["'size'", "injection.trigger_size", "defender.share"]),
         ({"figure": "pie"}, ["'size'", "pie", "robustness, harm"]),
         ({"attack": "ctrl"}, ["'size'", "ctrl", "badencoder"]),
     ],

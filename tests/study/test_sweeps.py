@@ -1,5 +1,6 @@
 """Sweeps: which cells and settings are measured, and what the rows say; no encoder is trained here."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,6 +57,12 @@ def test_rows_say_the_value_and_the_line(study):
         ("6", 6.0, "finetune, share 0.01", 1.0),
     ]
     assert set(rows["downstream"]) == {"patterns"}
+
+
+def test_a_varied_key_may_tell_panels_apart_instead_of_lines(study):
+    rows = swept(study, replace(SIZES, panels=("defender.share",), words={"share 0.02": "", "clean": "no attack"}))
+    assert set(rows["sweep"]) == {"size, share 0.01", "size"}
+    assert set(rows["line"]) == {"no attack", "finetune"}
 
 
 def test_what_is_off_the_defaults_alone_goes_to_the_sweeps(study):
