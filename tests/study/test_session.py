@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
-from distill_lib.study.session import open_study
+from distill_lib.study.cells import DISTILLATION_COLUMNS
+from distill_lib.study.session import Study, open_study
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
@@ -73,3 +76,39 @@ def test_wrong_values_are_one_sentence(study, call, words):
 def test_the_budget_table_spends_all_views_in_every_row(study):
     table = study.budget_table()
     assert (table.sum(axis=1) == study.profile.defender.views).all()
+
+
+def test_the_images_that_an_attack_poisons_are_shown_before_and_after(study):
+    stages = open_study(TINY, overrides={"ctrl.rate": 0.1}).stages
+    images = torch.full((40, 3, 32, 32), 128, dtype=torch.uint8)
+    labels = torch.arange(40) % 2
+    stages.sets["builtin", "train"] = ImageSet("builtin", "train", images, labels, ("a", "b"), "builtin")
+    study = Study(stages, study.root, None, False)
+    assert study.poisoned("badencoder", 0) == {}
+    shown = study.poisoned("ctrl", 0, count=3)
+    assert shown["before"].shape == shown["after"].shape == (3, 3, 32, 32)
+    assert (shown["before"] == 128).all()
+    assert torch.equal(shown["after"], study.under("ctrl").trigger()(shown["before"]))
+
+
+def test_the_tuning_table_is_the_profiles_own_or_empty(study):
+    assert study.tuning().empty
+    folder = study.root / "results" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "tuning.csv").write_text("loss,weight,seed,acc,asr,n_test\nkd,1.0,100,30.0,10.0,400\n")
+    assert study.tuning()["acc"].tolist() == [30.0]
+
+
+def test_a_table_of_other_settings_holds_their_rows_alone(study):
+    folder = study.root / "results" / "tiny"
+    folder.mkdir(parents=True)
+    cell = "builtin,badencoder,patterns,0,attacked,none,,,"
+    rates = "100,50.0,9.0,9.0,9.0,9.0,9.0,0.5,k"
+    (folder / "distillation.csv").write_text(f"{','.join(DISTILLATION_COLUMNS)}\n{cell},0,{rates}\n")
+    header = f"study,{','.join(DISTILLATION_COLUMNS)},setting,value\n"
+    lines = [f"distillation,{cell},{seed},{rates},injection.trigger_size,{seed}\n" for seed in (6, 7)]
+    (folder / "sweeps.csv").write_text(header + "".join(lines))
+    assert study.table()["seed"].tolist() == [0]
+    assert study.table({"injection.trigger_size": 10})["seed"].tolist() == [0]  # the profile's own
+    assert study.table({"injection.trigger_size": 6})["seed"].tolist() == [6]
+    assert study.table({"injection.trigger_size": 8}).empty
