@@ -8,8 +8,8 @@ import torch
 
 from distill_lib.errors import UsageError
 from distill_lib.study.cells import Cell
-from distill_lib.study.config import load_profile
 from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
+from distill_lib.study.config import load_profile
 from distill_lib.study.stages import Facts, Stages
 from distill_lib.study.stale import Naming, checker
 from distill_lib.study.store import Artefact, Store
