@@ -1,6 +1,7 @@
 """Profiles: TOML files that fill frozen dataclasses, strictly."""
 
 import dataclasses
+import re
 import tomllib
 import types
 import typing
@@ -9,7 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from distill_lib.distillation.losses import resolve
 from distill_lib.errors import UsageError, choose
+from distill_lib.evaluation.probes import PROBES
+from distill_lib.vision.encoders import PRECISIONS
 
 PROFILES = ("quick", "laptop", "gpu", "paper")
 
@@ -153,10 +157,24 @@ class Profile:
             raise UsageError(
                 f"targets names no class for downstream set {missing[0]!r}; it has {', '.join(self.targets)}"
             )
+        choose("precision", self.precision, dict.fromkeys(("auto", *PRECISIONS)))
+        choose("probe", self.evaluation.probe, PROBES)
+        for name in (*self.losses, *self.distillation.weights, self.distillation.loss):
+            resolve(name)
+        _at_least("defender.views", self.defender.views, 1)
+        _at_least("defender.teacher", self.defender.teacher, 0)
+        _at_least("defender.warmup", self.defender.warmup, 0)
+        for part in ("pretraining", "injection", "defender"):
+            _at_least(f"{part}.optimisation.batch", getattr(self, part).optimisation.batch, 2)
         if not 0 < self.defender.share <= 1:
             raise UsageError(f"defender.share is {self.defender.share}; allowed: above 0, at most 1")
         if self.defender.teacher + self.defender.warmup >= 1:
             raise UsageError("defender.teacher + defender.warmup leave no views to distil; their sum must be below 1")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise UsageError(f"{name} is {value}; allowed: {least} or more")
 
 
 def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
@@ -182,7 +200,13 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
         raise UsageError(f"the profile {name!r} is not valid TOML: {error}") from error
     for key, value in (overrides or {}).items():
         values = _with(values, key.split("."), value)
-    return fill(Profile, values)
+    profile = fill(Profile, values)
+    if name not in PROFILES and (profile.name in PROFILES or not re.fullmatch(r"\w[\w-]*", profile.name)):
+        raise UsageError(
+            f"the profile in {name!r} is named {profile.name!r}, but its results need a folder of their own; "
+            f"allowed: letters, digits, _ and -, and none of {', '.join(PROFILES)}"
+        )
+    return profile
 
 
 def _with(values: dict, path: list[str], value: Any) -> dict:

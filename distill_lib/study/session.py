@@ -1,8 +1,9 @@
 """What a notebook calls: the study opened on one profile, its cells, their rows, and the result file at the end."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +19,8 @@ from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.config import Profile, load_profile
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS, Stages
-from distill_lib.study.stale import checker
-from distill_lib.study.store import Artefact, Store, write_json
+from distill_lib.study.stale import checker, known_facts
+from distill_lib.study.store import Artefact, Store, write_json, writing
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
@@ -65,10 +66,12 @@ def open_study(
     return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
 
 
-def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None = None) -> Stages:
-    """The stages of a profile in this repository's store; `auto` is the profile's own device."""
+def open_stages(
+    settings: Profile, device: str = "auto", data_dir: Path | None = None, root: Path | None = None
+) -> Stages:
+    """The stages of a profile in the store of a repository (`root`, or where we are); `auto`: the profile's device."""
     data = data_dir or os.environ.get("DISTILL_DATA")
-    runs = Path(os.environ.get("DISTILL_RUNS", repository() / "runs"))
+    runs = Path(os.environ.get("DISTILL_RUNS", (root or repository()) / "runs"))
     progress = Path(os.environ.get("DISTILL_PROGRESS", runs / "progress.json"))
     where = resolve_device(settings.device if device == "auto" else device)
     stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
@@ -169,8 +172,12 @@ class Study:
         return {**cell.identity(), **measured.metrics[primary], "key": measured.key}
 
     def table(self) -> pandas.DataFrame:
-        """Every row of this profile's table so far: those of earlier notebooks, and this one's."""
-        earlier = tables.read(self.root / "results" / self.profile.name / "distillation.csv")
+        """Every row of this profile's table so far: those of earlier notebooks, and this one's.
+
+        With settings overridden, this one's alone: the others are of other settings, as stale rows are.
+        """
+        path = self.root / "results" / self.profile.name / "distillation.csv"
+        earlier = [] if self._trial else [row for row in tables.read(path) if not self._stale(row)]
         numbers = ("target", "seed", *DISTILLATION_COLUMNS[10:-1])
         frame = pandas.DataFrame(earlier, columns=DISTILLATION_COLUMNS)
         frame[list(numbers)] = frame[list(numbers)].apply(pandas.to_numeric)
@@ -260,7 +267,9 @@ class Study:
         if self._trial:
             return plots.draw(kind, numbers)
         self._figures += [f"figures/{self.profile.name}/{kind}.{end}" for end in ("png", "svg", "json")]
-        return plots.make(kind, numbers, self.root / "figures" / self.profile.name)
+        folder = self.root / "figures" / self.profile.name
+        with writing(folder):
+            return plots.make(kind, numbers, folder)
 
     def finish(self) -> str:
         """Merge the rows into the result tables and write the notebook's result file: the last cell's call."""
@@ -269,13 +278,19 @@ class Study:
             return "Settings were overridden: nothing was written to results/ or figures/."
         folder = self.root / "results" / self.profile.name
         runs, written = self.stages.store.root, []
-        stale = checker(self.profile, self.stages.known)
         for study, rows in self._rows.items():
             if rows:
-                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, stale)
+                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, self._stale)
                 written.append(f"results/{self.profile.name}/{study}.csv")
         self._write(written)
         return f"{sum(map(len, self._rows.values()))} rows in {' and '.join(written) or 'no table'}."
+
+    @cached_property
+    def _stale(self) -> Callable[[dict[str, str]], bool]:
+        """Tells rows that today's settings would not give; images that the manifest knows need not be loaded."""
+        manifest = self.root / "results" / self.profile.name / "manifest.json"
+        known = {**(known_facts(manifest) if manifest.is_file() else {}), **self.stages.known}
+        return checker(self.profile, known, self.stages.data_dir, self.stages.store.root)
 
     def _write(self, written: list[str]) -> None:
         if self._result:

@@ -27,10 +27,12 @@ from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Patch, corner_patch, placebo
 
 # Raised when a change of the code changes what a stage makes.
-VERSIONS = {"pretrained": 2, "untrained": 1, "attacked": 2, "repaired": 2, "distilled": 2, "measured": 1}
+VERSIONS = {"pretrained": 2, "untrained": 1, "attacked": 3, "repaired": 3, "distilled": 3, "measured": 1}
 VALIDATION_SHARE = 0.2
-# Added to a seed, so that a student or a clean share's encoder does not start from the attacked encoder's own weights.
-FRESH_REPAIR, FRESH_STUDENT = 1000, 2000
+SIDE = 32  # pixels, of every image set here
+# Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:
+# the defender's trainings, the student's weights, the attacker's own head.
+FRESH_REPAIR, FRESH_STUDENT, FRESH_ATTACKER = 1000, 2000, 4000
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ class Stages:
     def images(self, name: str, split: str = "train") -> ImageSet:
         """An image set, loaded once; the pre-training set is the unlabelled split where there is one."""
         if (name, split) not in self._sets:
-            self._sets[name, split] = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
+            images = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
+            if images.images.shape[-2:] != (SIDE, SIDE):
+                height, width = images.images.shape[-2:]
+                raise UsageError(f"the images of {name!r} are {height} x {width} pixels; allowed: {SIDE} x {SIDE}")
+            self._sets[name, split] = images
         return self._sets[name, split]
 
     def facts(self, name: str, split: str = "train") -> Facts:
@@ -148,7 +154,7 @@ class Stages:
     def attacked(self, seed: int, downstream: str) -> Artefact:
         """The encoder with BadEncoder's backdoor for the target class of one downstream set."""
         settings, clean = self.profile.injection, self.pretrained(seed)
-        shadow = settings.shadow or self.pretraining_facts.count
+        shadow = min(settings.shadow, self.pretraining_facts.count) or self.pretraining_facts.count
         schedule = _schedule(settings.optimisation, settings.epochs * shadow, shadow, views_per_image=1)
         config = BadEncoderConfig(schedule, settings.lambda1, settings.lambda2)
 
@@ -186,7 +192,7 @@ class Stages:
         train, target = self.downstream(downstream)[0], self.target(downstream)
         features = extract(encoder, train.images)
         labels = train.labels.to(features.device)
-        head = PROBES["head"](features, labels, len(train.classes), self.head(), seed)
+        head = PROBES["head"](features, labels, len(train.classes), self.head(), seed + FRESH_ATTACKER)
         with torch.no_grad():
             scores = margins(head(features), target)
         return choose_references(scores, labels, target, self.profile.injection.references).cpu()
@@ -199,7 +205,7 @@ class Stages:
 
         def compute(work: Workspace):
             encoder = self.encoder(start) if start else self.fresh(seed + FRESH_REPAIR)
-            log = simclr(encoder, self.share(seed), SimCLRConfig(schedule), seed, self._watch(work))
+            log = simclr(encoder, self.share(seed), SimCLRConfig(schedule), seed + FRESH_REPAIR, self._watch(work))
             return _trained(work, encoder, log)
 
         upstream = {"start": start.key if start else "random", "share": self.profile.defender.share}
@@ -218,7 +224,8 @@ class Stages:
 
         def compute(work: Workspace):
             pupil = self.encoder(student) if student else self.fresh(cell.seed + FRESH_STUDENT)
-            log = distil(self.encoder(teacher), pupil, self.share(cell.seed), config, cell.seed, self._watch(work))
+            drawn, share = cell.seed + FRESH_STUDENT, self.share(cell.seed)
+            log = distil(self.encoder(teacher), pupil, share, config, drawn, self._watch(work))
             return _trained(work, pupil, log)
 
         upstream = {"teacher": teacher.key, "student": student.key if student else "random", "share": budget.share}
