@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from distill_lib.data import ImageSet, holdout, load
+from distill_lib.data.builtin import cache_file
 from distill_lib.evaluation.probes import NearestNeighbours
 from distill_lib.evaluation.statistics import Comparison, paired_interval
 from distill_lib.study import store, tables
 from distill_lib.study.config import Profile, load_profile
+from distill_lib.study.stages import VERSIONS
 from distill_lib.training.loop import Schedule
 from distill_lib.training.simclr import SimCLRConfig, simclr
 from distill_lib.vision.encoders import EncoderConfig, build_encoder
@@ -140,4 +142,6 @@ def _right(encoder, images: ImageSet) -> Tensor:
 
 def _settings(profile: Profile) -> dict:
     """What else decides the accuracy."""
-    return {"encoder": asdict(profile.encoder), "optimisation": asdict(profile.pretraining.optimisation)}
+    images = [cache_file(name, "train") for name in (profile.pretrain, *SETS)]  # named by what is drawn
+    code = {"version": VERSIONS["pretrained"], "images": images}
+    return {"encoder": asdict(profile.encoder), "optimisation": asdict(profile.pretraining.optimisation), **code}
