@@ -95,7 +95,7 @@ def test_the_command_sees_the_study_as_the_runner_does(place, monkeypatch):
     monkeypatch.setenv("DISTILL_RUNS", str(place.runs))
     job = main_job.load(str(TINY))
     main_job.check(job, "cpu", None)
-    first = main_job.fingerprint(job, None, None)
+    first = main_job.fingerprint(job, jobs()[0], None)
     assert json.loads(json.dumps(first))["images"]["patterns/test"]["count"] == 1000
     about = main_job.about(job, None, None)
     assert about["configuration"]["name"] == "tiny"
