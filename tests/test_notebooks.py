@@ -25,8 +25,7 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 def jobs(only=None):
     """The tiny profile's jobs; a profile of one's own is named by its path."""
-    table = expand(main_job.load(str(TINY)), only=only)
-    return [replace(job, parameters={**job.parameters, "profile": str(TINY)}) for job in table]
+    return expand(main_job.load(str(TINY)), only=only)
 
 
 def folder(root):
@@ -111,9 +110,9 @@ def test_the_command_sees_the_study_as_the_runner_does(place, monkeypatch):
     monkeypatch.setenv("DISTILL_RUNS", str(place.runs))
     job = main_job.load(str(TINY))
     main_job.check(job, "cpu", None)
-    first = main_job.fingerprint(job, None, None)
+    first = main_job.fingerprint(job, jobs()[0], None)
     assert json.loads(json.dumps(first))["images"]["patterns/test"]["count"] == 1000
-    about = main_job.about(job, None)
+    about = main_job.about(job, None, None)
     assert about["configuration"]["name"] == "tiny"
     assert about["data"]["builtin/train"]["source"] == "builtin"
     text = main_job.headline(job, place.root)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distill_lib.study.stages import Stages
 
 VERSION = 1  # of `aimed`
+FRESH_ATTACKER = 4000  # added to a seed: the attacker's head is not the one that measures
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _surest(stages: "Stages", encoder, downstream: str, seed: int, target: int, 
     train = stages.downstream(downstream)[0]
     features = extract(encoder, train.images)
     labels = train.labels.to(features.device)
-    head = PROBES["head"](features, labels, len(train.classes), stages.head(), seed)
+    head = PROBES["head"](features, labels, len(train.classes), stages.head(), seed + FRESH_ATTACKER)
     with torch.no_grad():
         scores = margins(head(features), target)
     return choose_references(scores, labels, target, count).tolist()
@@ -129,7 +130,8 @@ def aimed(stages: "Stages", seed: int, downstream: str) -> Artefact:
     def compute(work: Workspace):
         encoder, train = stages.encoder(attacked), stages.downstream(downstream)[0]
         features, labels = extract(encoder, train.images), train.labels
-        head = PROBES["head"](features, labels.to(features.device), len(train.classes), stages.head(), seed)
+        labels, drawn = labels.to(features.device), seed + FRESH_ATTACKER
+        head = PROBES["head"](features, labels, len(train.classes), stages.head(), drawn)
         with torch.no_grad():
             fallen = head(extract(encoder, train.images, transform=stages.trigger())).argmax(1)
         target = poisoned_class if own else poisoned_data.target_of(fallen.cpu())

@@ -17,7 +17,8 @@ from distill_lib.training.simclr import SimCLRConfig
 if TYPE_CHECKING:
     from distill_lib.study.stages import Stages
 
-# Added to a seed, so that an encoder does not start from the attacked encoder's own weights, nor from another's.
+# Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:
+# the defender's trainings, the student's weights, the teacher trained from nothing. The attacker's is in backdoors.py.
 FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER = 1000, 2000, 3000
 
 
@@ -27,7 +28,7 @@ def repaired(stages: "Stages", start: Artefact | None, views: int, seed: int, fr
     run = finetune if start else clean_share
 
     def change(encoder, work):
-        return run(encoder, stages.share(seed), SimCLRConfig(schedule), seed, stages.watch(work)), {}
+        return run(encoder, stages.share(seed), SimCLRConfig(schedule), seed + FRESH_REPAIR, stages.watch(work)), {}
 
     # The teacher `scratch` is younger than the first results, whose keys it leaves as they were.
     other = {} if start or fresh == FRESH_REPAIR else {"fresh": fresh}
@@ -40,7 +41,7 @@ def pruned(stages: "Stages", start: Artefact, views: int, seed: int) -> Artefact
     config = FinePruningConfig(SimCLRConfig(stages.defender_schedule(views)), stages.profile.defender.pruned)
 
     def change(encoder, work):
-        log, channels = fine_pruning(encoder, stages.share(seed), config, seed, stages.watch(work))
+        log, channels = fine_pruning(encoder, stages.share(seed), config, seed + FRESH_REPAIR, stages.watch(work))
         return log, {"pruned_channels": channels.tolist()}
 
     described = {"share": stages.share_settings(), "fine_pruning": asdict(config)}

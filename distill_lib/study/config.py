@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 import tomllib
 import types
 import typing
@@ -14,8 +15,9 @@ from distill_lib.attacks.ctrl import CTRLConfig
 from distill_lib.attacks.poisoned_data import PoisonedDataConfig
 from distill_lib.distillation.losses import resolve
 from distill_lib.errors import UsageError, choose
+from distill_lib.evaluation.probes import PROBES
 from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
-from distill_lib.vision.encoders import EncoderConfig
+from distill_lib.vision.encoders import PRECISIONS, EncoderConfig
 
 PROFILES = ("quick", "laptop", "gpu", "paper")
 
@@ -260,6 +262,15 @@ class Profile:
             raise UsageError(
                 f"targets names no class for downstream set {missing[0]!r}; it has {', '.join(self.targets)}"
             )
+        choose("precision", self.precision, dict.fromkeys(("auto", *PRECISIONS)))
+        choose("probe", self.evaluation.probe, PROBES)
+        for name in (*self.losses, *self.distillation.weights, self.distillation.loss):
+            resolve(name)
+        _at_least("defender.views", self.defender.views, 1)
+        _at_least("defender.teacher", self.defender.teacher, 0)
+        _at_least("defender.warmup", self.defender.warmup, 0)
+        for part in ("pretraining", "injection", "defender"):
+            _at_least(f"{part}.optimisation.batch", getattr(self, part).optimisation.batch, 2)
         if not 0 < self.defender.share <= 1:
             raise UsageError(f"defender.share is {self.defender.share}; allowed: above 0, at most 1")
         if self.defender.teacher + self.defender.warmup >= 1:
@@ -282,6 +293,11 @@ class Profile:
         """Those of the settings, by dotted key, that differ from the profile's own."""
         values = dataclasses.asdict(self)
         return {key: value for key, value in settings.items() if _at(values, key.split(".")) != value}
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise UsageError(f"{name} is {value}; allowed: {least} or more")
 
 
 def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
@@ -308,6 +324,11 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
     for key, value in (overrides or {}).items():
         values = _with(values, key.split("."), value)
     profile = fill(Profile, values)
+    if name not in PROFILES and (profile.name in PROFILES or not re.fullmatch(r"\w[\w-]*", profile.name)):
+        raise UsageError(
+            f"the profile in {name!r} is named {profile.name!r}, but its results need a folder of their own; "
+            f"allowed: letters, digits, _ and -, and none of {', '.join(PROFILES)}"
+        )
     for sweep in profile.sweeps:
         _check(profile, sweep)
     return profile

@@ -6,9 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.study import tables
 from distill_lib.study.config import PROFILES, Profile, load_profile
 
+ROOT = Path(__file__).resolve().parents[2]
 # Notebook -> the figures that it must make.
 NOTEBOOKS = {
     "01_attack": ("trigger", "injection"),
@@ -54,7 +56,7 @@ class MainJob:
         for stem, figures in NOTEBOOKS.items():
             figures = (*figures, *self._own_figures(stem))
             makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
-            parameters = {"seeds": list(self.profile.seeds), "device": "auto"}
+            parameters = {"profile": self.source, "seeds": list(self.profile.seeds), "device": "auto"}
             needs, minutes = NEEDS.get(stem, ()), self.profile.minutes.get(stem)
             entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
         return entries
@@ -77,14 +79,15 @@ def load(name: str) -> MainJob:
     Raises:
         UsageError: If there is none of that name.
     """
-    return MainJob(name, load_profile(name))
+    profile = load_profile(name)
+    return MainJob(name if name in PROFILES else str(Path(name).resolve()), profile)
 
 
 @cache
 def _stages(source: str, device: str | None, data_dir: Path | None):
     from distill_lib.study.session import open_stages
 
-    return open_stages(load_profile(source), device or "auto", data_dir)
+    return open_stages(load_profile(source), device or "auto", data_dir, ROOT)
 
 
 def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
@@ -108,14 +111,14 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
 
     Args:
         job: The profile.
-        one: The notebook's job; None: any notebook's.
+        one: The notebook's job.
         data_dir: Folder of image archives.
     """
     from distill_lib.study.stages import VERSIONS
 
-    stages = _stages(job.source, None, data_dir)
+    stages = _stages(job.source, one.parameters.get("device"), data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
-    if one is not None and one.notebook not in SWEPT:
+    if one.notebook not in SWEPT:
         del settings["sweeps"]
     return {"settings": settings, "versions": VERSIONS, "images": _images(stages), "precision": stages.precision}
 
@@ -128,15 +131,16 @@ def _images(stages) -> dict[str, Any]:
     return {where: dataclasses.asdict(facts) for where, facts in sorted(stages.known.items())}
 
 
-def about(job: MainJob, data_dir: Path | None) -> dict[str, Any]:
+def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, Any]:
     """For the manifest: the settings, and each image set's source, hash and size."""
-    stages = _stages(job.source, None, data_dir)
+    stages = _stages(job.source, device, data_dir)
     return {"configuration": asdict(job.profile), "data": _images(stages), "precision": stages.precision}
 
 
 def headline(job: MainJob, root: Path) -> str:
     """What a run ends with: ACC and ASR before and after, means over seeds and downstream sets, and where all is."""
-    rows = tables.read(root / "results" / job.name / "distillation.csv")
+    table = tables.read(root / "results" / job.name / "distillation.csv")
+    rows = [row for row in table if int(row["seed"]) < EXPLORATION_SEEDS and row["pretrain"] == job.profile.pretrain]
     recipe = job.profile.distillation
     wanted = {
         "clean encoder": {"stage": "clean"},

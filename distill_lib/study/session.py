@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,8 +22,8 @@ from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEAC
 from distill_lib.study.config import Further, Profile, load_profile
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
-from distill_lib.study.stale import checker
-from distill_lib.study.store import Artefact, Store, write_json
+from distill_lib.study.stale import checker, known_facts
+from distill_lib.study.store import Artefact, Store, write_json, writing
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
@@ -78,10 +79,12 @@ def _only(settings: Profile, attack: str) -> Profile:
     return replace(settings, attack=attack, **changes)
 
 
-def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None = None) -> Stages:
-    """The stages of a profile in this repository's store; `auto` is the profile's own device."""
+def open_stages(
+    settings: Profile, device: str = "auto", data_dir: Path | None = None, root: Path | None = None
+) -> Stages:
+    """The stages of a profile in the store of a repository (`root`, or where we are); `auto`: the profile's device."""
     data = data_dir or os.environ.get("DISTILL_DATA")
-    runs = Path(os.environ.get("DISTILL_RUNS", repository() / "runs"))
+    runs = Path(os.environ.get("DISTILL_RUNS", (root or repository()) / "runs"))
     progress = Path(os.environ.get("DISTILL_PROGRESS", runs / "progress.json"))
     where = resolve_device(settings.device if device == "auto" else device)
     stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
@@ -239,12 +242,15 @@ class Study:
     def table(self, settings: dict[str, Any] | None = None) -> pandas.DataFrame:
         """Every row of this profile's table so far: those of earlier notebooks, and this one's.
 
+        With settings overridden, this one's alone: the others are of other settings, as stale rows are.
+
         Args:
             settings: Other settings of the profile, by dotted key: the sweeps' rows that were measured at them.
         """
         off = self.profile.off(settings or {})
         study = "sweeps" if off else "distillation"
-        earlier = tables.read(self.root / "results" / self.profile.name / f"{study}.csv")
+        path = self.root / "results" / self.profile.name / f"{study}.csv"
+        earlier = [] if self._trial else [row for row in tables.read(path) if not self._stale(row)]
         frame = pandas.DataFrame([*earlier, *self._rows[study]], columns=COLUMNS[study])
         for column, value in _which(off).items() if off else ():
             frame = frame[frame[column] == value]
@@ -358,9 +364,10 @@ class Study:
         """Draw a figure of this profile, save it as png, svg and json, and hand it back to be shown."""
         if self._trial:
             return plots.draw(kind, numbers)
-        name = name or kind
+        name, folder = name or kind, self.root / "figures" / self.profile.name
         self._figures += [f"figures/{self.profile.name}/{name}.{end}" for end in ("png", "svg", "json")]
-        return plots.make(kind, numbers, self.root / "figures" / self.profile.name, name)
+        with writing(folder):
+            return plots.make(kind, numbers, folder, name)
 
     def finish(self) -> str:
         """Merge the rows into the result tables and write the notebook's result file: the last cell's call."""
@@ -369,13 +376,19 @@ class Study:
             return "Settings were overridden: nothing was written to results/ or figures/."
         folder = self.root / "results" / self.profile.name
         runs, written = self.stages.store.root, []
-        stale = checker(self.profile, self.stages.known)
         for study, rows in self._rows.items():
             if rows:
-                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, stale)
+                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, self._stale)
                 written.append(f"results/{self.profile.name}/{study}.csv")
         self._write(written)
         return f"{sum(map(len, self._rows.values()))} rows in {' and '.join(written) or 'no table'}."
+
+    @cached_property
+    def _stale(self) -> Callable[[dict[str, str]], bool]:
+        """Tells rows that today's settings would not give; images that the manifest knows need not be loaded."""
+        manifest = self.root / "results" / self.profile.name / "manifest.json"
+        known = {**(known_facts(manifest) if manifest.is_file() else {}), **self.stages.known}
+        return checker(self.profile, known, self.stages.data_dir, self.stages.store.root)
 
     def _write(self, written: list[str]) -> None:
         if self._result:

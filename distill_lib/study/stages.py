@@ -30,8 +30,9 @@ from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, placebo
 
 # Raised when a change of the code changes what a stage makes.
-VERSIONS = {"pretrained": 2, "untrained": 1, "attacked": 2, "repaired": 2, "distilled": 2, "measured": 1}
+VERSIONS = {"pretrained": 2, "untrained": 1, "attacked": 3, "repaired": 3, "distilled": 3, "measured": 1}
 VALIDATION_SHARE = 0.2
+SIDE = 32  # pixels, of every image set here
 PRETRAININGS = {"simclr": (simclr, SimCLRConfig), "moco": (moco, MoCoConfig), "byol": (byol, BYOLConfig)}
 
 
@@ -86,7 +87,11 @@ class Stages:
     def images(self, name: str, split: str = "train") -> ImageSet:
         """An image set, loaded once; the pre-training set is the unlabelled split where there is one."""
         if (name, split) not in self.sets:
-            self.sets[name, split] = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
+            images = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
+            if images.images.shape[-2:] != (SIDE, SIDE):
+                height, width = images.images.shape[-2:]
+                raise UsageError(f"the images of {name!r} are {height} x {width} pixels; allowed: {SIDE} x {SIDE}")
+            self.sets[name, split] = images
         return self.sets[name, split]
 
     def facts(self, name: str, split: str = "train") -> Facts:
@@ -127,7 +132,8 @@ class Stages:
 
     def shadow_size(self) -> int:
         """How many images BadEncoder's attacker holds."""
-        return self.profile.injection.shadow or self.pretraining_facts.count
+        count = self.pretraining_facts.count
+        return min(self.profile.injection.shadow, count) or count
 
     def shadow(self, seed: int) -> Tensor:
         """Rows of the pre-training set that they are, (N,)."""
@@ -233,8 +239,8 @@ class Stages:
         """A student (None: of random weights) distilled from a teacher."""
 
         def compute(work: Workspace):
-            pupil = self.encoder(student) if student else self.fresh(seed + FRESH_STUDENT)
-            log = distil(self.encoder(teacher), pupil, self.share(seed), config, seed, self.watch(work))
+            pupil, drawn = self.encoder(student) if student else self.fresh(seed + FRESH_STUDENT), seed + FRESH_STUDENT
+            log = distil(self.encoder(teacher), pupil, self.share(seed), config, drawn, self.watch(work))
             return self.trained(work, pupil, log)
 
         settled = asdict(config)

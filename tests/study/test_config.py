@@ -1,5 +1,8 @@
 """Profiles: what they hold, and how wrong settings are answered."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from distill_lib.errors import UsageError
@@ -129,3 +132,31 @@ def test_a_sweep_changes_no_other_setting_and_what_equals_the_profile_is_not_off
     assert varied.sweeps == ()
     settings = {"defender.share": profile.defender.share, "injection.trigger_size": 6, "distillation.weights.at": 100.0}
     assert profile.off(settings) == {"injection.trigger_size": 6}
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ({"evaluation.probe": "svm"}, "unknown probe 'svm'; allowed: head, linear, knn"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; allowed: auto, float32, bf16"),
+        ({"losses": ["kd", "nosuch"]}, "unknown loss 'nosuch'"),
+        ({"distillation.weights": {"nosuch": 1.0}}, "unknown loss 'nosuch'"),
+        ({"defender.teacher": -0.5}, "defender.teacher is -0.5; allowed: 0 or more"),
+        ({"defender.views": 0}, "defender.views is 0; allowed: 1 or more"),
+        ({"injection.optimisation": {"batch": 0}}, "injection.optimisation.batch is 0; allowed: 2 or more"),
+    ],
+)
+def test_impossible_values_are_refused_before_anything_runs(override, sentence):
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        load_profile("quick", override)
+
+
+def test_one_weight_alone_can_be_overridden():
+    weights = load_profile("quick", {"distillation.weights.at": 7.0}).distillation.weights
+    assert weights == {**load_profile("quick").distillation.weights, "at": 7.0}
+
+
+@pytest.mark.parametrize("name", ["quick", "my study", "../up"])
+def test_a_file_needs_a_name_of_its_own(tmp_path, name):
+    text = (Path(__file__).parents[1] / "profiles" / "tiny.toml").read_text().replace('"tiny"', f'"{name}"')
+    (tmp_path / "my.toml").write_text(text)
+    with pytest.raises(UsageError, match="need a folder of their own"):
+        load_profile(str(tmp_path / "my.toml"))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
 from distill_lib.study.cells import Cell
 from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
@@ -136,3 +137,22 @@ def test_the_defender_holds_what_the_attacker_did_not_choose(tmp_path):
     assert not torch.equal(share, stages.share(1))
     train, held = stages.downstream("patterns", "validation")
     assert not set(map(bytes, held.images.numpy())) & set(map(bytes, train.images.numpy()))
+
+
+def test_images_of_another_size_are_refused_by_name(tmp_path, monkeypatch):
+    images, labels = torch.zeros(4, 3, 64, 64, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+    large = ImageSet("big", "train", images, labels, ("a",), "archive")
+    monkeypatch.setattr("distill_lib.study.stages.load", lambda *args, **kwargs: large)
+    stages = Stages(load_profile(TINY), Store(tmp_path), torch.device("cpu"))
+    with pytest.raises(UsageError, match="the images of 'big' are 64 x 64 pixels; allowed: 32 x 32"):
+        stages.images("big")
+
+
+def test_a_row_is_kept_where_its_images_are_not_to_be_had(tmp_path, monkeypatch):
+    def unavailable(*args, **kwargs):
+        raise UsageError("no network")
+
+    monkeypatch.setattr("distill_lib.study.stages.load", unavailable)
+    row = {name: str(value) for name, value in asdict(ATTACKED).items()} | {"key": "0" * 16}
+    assert checker(naming().profile, dict(KNOWN))(row)
+    assert not checker(naming().profile, {}, root=tmp_path)(row)

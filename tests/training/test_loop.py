@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from distill_lib.errors import UsageError
+from distill_lib.training import loop
 from distill_lib.training.loop import Schedule, Watch, train
 
 COUNT, LENGTH = 10, 3
@@ -195,7 +196,20 @@ def test_the_log_and_the_reports():
     log = train(model, objective, COUNT, Schedule(10, 4, decay="cosine", lr=0.1), 0, watch)
     assert [row["step"] for row in log] == [3, 6, 9, 10]
     assert [row["lr"] for row in log] == pytest.approx([0.05 * (1 + math.cos(math.pi * k / 10)) for k in (2, 5, 8, 9)])
-    assert reports == [(row["step"], 10, {"squares": row["squares"]}) for row in log]
+    epochs = [row["step"] * 4 / COUNT for row in log]
+    assert reports == [
+        (row["step"], 10, {"squares": row["squares"], "epoch": epoch}) for row, epoch in zip(log, epochs, strict=True)
+    ]
+
+
+def test_between_the_points_of_the_log_a_report_is_due_after_a_second(monkeypatch):
+    now, reports = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.3) or now[0])
+    watch = Watch(report=lambda step, *_: reports.append(step), log_points=1)
+    model, objective = regression()
+    log = train(model, objective, COUNT, Schedule(10, 4), 0, watch)
+    assert [row["step"] for row in log] == [10]
+    assert 2 <= len(reports) < 10
     assert all(type(row["squares"]) is float for row in log)
 
 

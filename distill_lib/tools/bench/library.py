@@ -20,7 +20,7 @@ from distill_lib.vision.triggers import corner_patch
 
 PARTS = 4  # a training reports this often; the clock starts at the first report, so that a quarter of it is warm-up
 # Of `quick`, the fewest: over these epochs the one pass that gives the frozen features is spread.
-INJECTION_EPOCHS, HEAD_EPOCHS = 3, 40
+INJECTION_EPOCHS, HEAD_EPOCHS = 2, 30
 
 
 class Stamps:
