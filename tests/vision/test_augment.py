@@ -74,7 +74,7 @@ def test_each_adjustment_alone(number):
     images = pixels(12).float() / 255
     low, high = (-0.5, 0.5) if number == 3 else (0.0, 2.0)
     for factor in torch.linspace(low, high, 7).tolist():
-        factors = torch.full((len(images), 1, 1, 1), factor)
+        factors = torch.full((len(images), 1), factor)
         expected = torch.stack([ADJUST[number](image, factor) for image in images])
         torch.testing.assert_close(adjusted(images, number, factors), expected, atol=1e-3, rtol=0)
 
