@@ -84,7 +84,7 @@ def distil(
         The log, one column a term.
     """
     teacher.eval()
-    projector = Projector(student.dimension, *config.projection, seed=seed).to(images.device)
+    projector = Projector(student.dimension, *config.projection, seed, student.autocast).to(images.device)
     loss = _loss(teacher, student, images, config, seed)
     modules = nn.ModuleDict({"student": student, "projector": projector}).train()
     if isinstance(loss.function, nn.Module):  # a loss with parameters of its own is trained with the student

@@ -82,8 +82,9 @@ def byol(
     Returns:
         The training log.
     """
-    online = nn.Sequential(encoder, Projector(encoder.dimension, *config.projection, seed=seed).to(images.device))
-    predictor = Projector(config.projection[1], *config.projection, seed=seed + 1).to(images.device)
+    projector = Projector(encoder.dimension, *config.projection, seed, encoder.autocast).to(images.device)
+    online = nn.Sequential(encoder, projector)
+    predictor = Projector(config.projection[1], *config.projection, seed + 1, encoder.autocast).to(images.device)
     target, clock = follower(online), Clock(config.momentum, config.schedule.steps).to(images.device)
     modules = nn.ModuleDict({"online": online, "predictor": predictor, "target": target, "clock": clock}).train()
 

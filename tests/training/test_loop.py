@@ -303,21 +303,26 @@ def uninterrupted(tmp_path):
     return run
 
 
+def resumed_equals(expected, optimiser, path):
+    """Weights, batch-norm buffers, optimiser, generator, data order and log, at the end."""
+    model, objective = noisy()
+    log = train(model, objective, COUNT, schedule(optimiser), 5, always(path))
+    expected_log, weights, checkpoint = expected
+    assert log == expected_log
+    same(model.state_dict(), weights)
+    same(torch.load(path, weights_only=True), checkpoint)
+
+
 @pytest.mark.parametrize("step", [2, 4, 8, 11])
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, uninterrupted, optimiser, step):
-    """Weights, batch-norm buffers, optimiser, generator, data order and log; killed inside the step's objective."""
+    """Killed inside the step's objective."""
     path = tmp_path / "killed.pt"
     model, objective = noisy(stop_at=step)
     with pytest.raises(Stop):
         train(model, objective, COUNT, schedule(optimiser), 5, always(path))
     assert torch.load(path, weights_only=True)["step"] == step - 1
-    model, objective = noisy()
-    log = train(model, objective, COUNT, schedule(optimiser), 5, always(path))
-    expected_log, weights, checkpoint = uninterrupted(optimiser)
-    assert log == expected_log
-    same(model.state_dict(), weights)
-    same(torch.load(path, weights_only=True), checkpoint)
+    resumed_equals(uninterrupted(optimiser), optimiser, path)
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
@@ -333,12 +338,7 @@ def test_killed_twice_while_reporting(tmp_path, uninterrupted, optimiser):
         with pytest.raises(Stop):
             train(model, objective, COUNT, schedule(optimiser), 5, always(path, report=report))
         assert torch.load(path, weights_only=True)["step"] == last - 1
-    model, objective = noisy()
-    log = train(model, objective, COUNT, schedule(optimiser), 5, always(path))
-    expected_log, weights, checkpoint = uninterrupted(optimiser)
-    assert log == expected_log
-    same(model.state_dict(), weights)
-    same(torch.load(path, weights_only=True), checkpoint)
+    resumed_equals(uninterrupted(optimiser), optimiser, path)
 
 
 def test_a_resumed_training_goes_on_where_it_stopped(tmp_path):

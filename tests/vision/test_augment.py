@@ -61,6 +61,20 @@ def test_pixels_equal_torchvisions_for_the_same_draws(size):
     torch.testing.assert_close(apply(images, draws), expected, atol=1e-3, rtol=0)
 
 
+def test_what_a_gpu_does_is_the_same():
+    images = pixels(200)
+    draws = Augmentation().draw(len(images), 32, generator(1), "cpu")
+    masked = augment._apply(images, draws, augment.jitter_masked)
+    torch.testing.assert_close(masked, apply(images, draws), atol=1e-6, rtol=0)
+
+
+def test_images_without_jitter_keep_their_colours():
+    images = pixels(8).float() / 255
+    draws = Augmentation().draw(len(images), 32, generator(1), "cpu") | {"jitter": torch.zeros(8, dtype=torch.bool)}
+    assert torch.equal(augment.jitter_masked(images.clone(), draws), images)
+    assert torch.equal(augment.jitter(images.clone(), draws, augment.NEVER), images)
+
+
 def adjusted(images, number, factors):
     if number == augment.HUE:
         return augment.hue(images, factors)
@@ -74,7 +88,7 @@ def test_each_adjustment_alone(number):
     images = pixels(12).float() / 255
     low, high = (-0.5, 0.5) if number == 3 else (0.0, 2.0)
     for factor in torch.linspace(low, high, 7).tolist():
-        factors = torch.full((len(images), 1, 1, 1), factor)
+        factors = torch.full((len(images), 1), factor)
         expected = torch.stack([ADJUST[number](image, factor) for image in images])
         torch.testing.assert_close(adjusted(images, number, factors), expected, atol=1e-3, rtol=0)
 
