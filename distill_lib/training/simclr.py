@@ -41,9 +41,10 @@ class Projector(nn.Sequential):
         self.autocast = autocast
 
     def forward(self, features: Tensor) -> Tensor:
-        """Projections (B, output) of features (B, D)."""
+        """Projections (B, output) of features (B, D), float32: losses are computed in it."""
         with torch.autocast(features.device.type, torch.bfloat16, enabled=self.autocast):
-            return super().forward(features)
+            projections = super().forward(features)
+        return projections.float()
 
 
 def two_views(images: Tensor, rows: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:

@@ -127,4 +127,6 @@ def test_the_projector_runs_in_the_encoders_precision(monkeypatch):
     for precision in ("float32", "bf16"):
         encoder = build_encoder(EncoderConfig(10, 16, 2), 0, precision)
         simclr(encoder, torch.zeros(4, 3, 32, 32, dtype=torch.uint8), SimCLRConfig(Schedule(1, 4)), seed=0)
-    assert [projector(torch.zeros(4, 128)).dtype for projector in made] == [torch.float32, torch.bfloat16]
+    outputs = [projector(torch.rand(4, 128)) for projector in made]
+    assert [output.dtype for output in outputs] == [torch.float32] * 2
+    assert [torch.equal(output, output.bfloat16().float()) for output in outputs] == [False, True]
