@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -33,6 +33,7 @@ class DistilConfig:
         projection: Of the student's projector.
         augmentation: Of the views.
         mixup: Parameter of Beta(mixup, mixup), from which the share of another image in a view is drawn; 0: no mixup.
+        cosine_weight: Of the feature cosine beside the loss; 0: the loss's own.
     """
 
     schedule: Schedule
@@ -43,6 +44,7 @@ class DistilConfig:
     projection: tuple[int, int] = (512, 128)
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixup: float = 0.0
+    cosine_weight: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.mixup < math.inf:
@@ -99,7 +101,9 @@ def distil(
 def _loss(teacher: nn.Module, student: nn.Module, images: Tensor, config: DistilConfig, seed: int) -> Loss:
     maps = collect(student.eval(), to_unit(images[:1]))[1]
     channels = {path: each.shape[1] for path, each in maps.items()}
-    return prepare(resolve(config.loss, config.weight), channels, seed, lambda: _sample(teacher, images, seed))
+    loss = resolve(config.loss, config.weight)
+    loss = replace(loss, cosine_weight=config.cosine_weight or loss.cosine_weight)
+    return prepare(loss, channels, seed, lambda: _sample(teacher, images, seed))
 
 
 def _sample(teacher: nn.Module, images: Tensor, seed: int) -> Representation:

@@ -1,7 +1,7 @@
 """Teachers, students and plain defences: how each is made, and the augmented images that its making costs."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from distill_lib.defences.bn_reset import BNResetConfig, bn_reset
@@ -13,6 +13,7 @@ from distill_lib.distillation.nad import nad_config
 from distill_lib.study.cells import Cell
 from distill_lib.study.store import Artefact
 from distill_lib.training.simclr import SimCLRConfig
+from distill_lib.vision.augment import Augmentation
 
 if TYPE_CHECKING:
     from distill_lib.study.stages import Stages
@@ -28,17 +29,20 @@ def repaired(stages: "Stages", start: Artefact | None, views: int, seed: int, fr
     run = finetune if start else clean_share
 
     def change(encoder, work):
-        return run(encoder, stages.share(seed), SimCLRConfig(schedule), seed + FRESH_REPAIR, stages.watch(work)), {}
+        config = SimCLRConfig(schedule, augmentation=stages.defender_views())
+        return run(encoder, stages.share(seed), config, seed + FRESH_REPAIR, stages.watch(work)), {}
 
     # The teacher `scratch` is younger than the first results, whose keys it leaves as they were.
     other = {} if start or fresh == FRESH_REPAIR else {"fresh": fresh}
+    other |= {} if stages.defender_views() == Augmentation() else {"augmentation": asdict(stages.defender_views())}
     described = {"share": stages.share_settings(), "schedule": asdict(schedule), **other}
     return stages.made("repaired", seed, described, start, change, fresh)
 
 
 def pruned(stages: "Stages", start: Artefact, views: int, seed: int) -> Artefact:
     """Fine-pruning: dormant channels out, then fine-tuning."""
-    config = FinePruningConfig(SimCLRConfig(stages.defender_schedule(views)), stages.profile.defender.pruned)
+    finetuning = SimCLRConfig(stages.defender_schedule(views), augmentation=stages.defender_views())
+    config = FinePruningConfig(finetuning, stages.profile.defender.pruned)
 
     def change(encoder, work):
         log, channels = fine_pruning(encoder, stages.share(seed), config, seed + FRESH_REPAIR, stages.watch(work))
@@ -73,7 +77,7 @@ def attention_distilled(stages: "Stages", cell: Cell) -> Artefact:
     """NAD: the poisoned encoder learns the attention of its own fine-tuned copy."""
     (teacher, spent), student = TEACHERS["finetuned"](stages, cell), stages.attacked(cell.seed, cell.downstream)
     config = nad_config(stages.defender_schedule(stages.profile.defender.views - spent))
-    return stages.distilled_from(teacher, student, config, cell.seed)
+    return stages.distilled_from(teacher, student, replace(config, augmentation=stages.defender_views()), cell.seed)
 
 
 def _attacked(stages: "Stages", cell: Cell) -> Artefact:

@@ -18,6 +18,7 @@ from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
 from distill_lib.vision.encoders import PRECISIONS, EncoderConfig
+from distill_lib.vision.encoders import STAGES as ENCODER_STAGES
 
 PROFILES = ("quick", "laptop", "gpu", "paper")
 
@@ -76,6 +77,8 @@ class Defender:
         warmup: Share of the views that warming a student up costs.
         pruned: Share of the last stage's channels that fine-pruning removes.
         clp_u: Threshold of CLP in standard deviations.
+        crop: Smallest share of an image's area that a view keeps.
+        cutout: Largest side of the grey square in a view, as a share of the image's; 0: none.
         optimisation: Of every training of the defender's.
     """
 
@@ -88,6 +91,8 @@ class Defender:
     warmup: float = 0.3
     pruned: float = 0.2
     clp_u: float = 3.0
+    crop: float = 0.2
+    cutout: float = 0.0
     optimisation: Optimisation = field(default_factory=Optimisation)
 
     @property
@@ -112,6 +117,9 @@ class Distillation:
         nt_xent_weight: Of the student's own objective.
         mixup: Parameter of Beta(mixup, mixup); 0: off.
         steps: Of the distillation; 0: as many as the budget has left.
+        cosine_weight: Of the feature cosine beside the loss; 0: the loss's own, which is mostly none.
+        fresh_stages: Last stages of a student that start from random weights, 0 to 4.
+        bn_reset: Whether the student's batch-norm statistics are estimated anew at the end.
         weights: By loss.
     """
 
@@ -121,6 +129,9 @@ class Distillation:
     nt_xent_weight: float = 1.0
     mixup: float = 0.0
     steps: int = 0
+    cosine_weight: float = 0.0
+    fresh_stages: int = 0
+    bn_reset: bool = False
     weights: dict[str, float] = field(default_factory=dict)
 
 
@@ -271,6 +282,16 @@ class Profile:
         _at_least("defender.warmup", self.defender.warmup, 0)
         for part in ("pretraining", "injection", "defender"):
             _at_least(f"{part}.optimisation.batch", getattr(self, part).optimisation.batch, 2)
+        _at_least("distillation.cosine_weight", self.distillation.cosine_weight, 0)
+        if not 0 <= self.distillation.fresh_stages <= len(ENCODER_STAGES):
+            raise UsageError(
+                f"distillation.fresh_stages is {self.distillation.fresh_stages}; allowed: 0 to {len(ENCODER_STAGES)}"
+            )
+        if not (0 < self.defender.crop <= 1 and 0 <= self.defender.cutout < 1):
+            raise UsageError(
+                f"defender.crop {self.defender.crop}, defender.cutout {self.defender.cutout} are impossible; "
+                "allowed: crop above 0, at most 1; cutout 0 or more, below 1"
+            )
         if not 0 < self.defender.share <= 1:
             raise UsageError(f"defender.share is {self.defender.share}; allowed: above 0, at most 1")
         if self.defender.teacher + self.defender.warmup >= 1:

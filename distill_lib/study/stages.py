@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from distill_lib.data import ImageSet, clean_share, holdout, load
+from distill_lib.defences.bn_reset import bn_reset as renew_statistics
 from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.distillation.losses import resolve
+from distill_lib.distillation.students import reinitialise
 from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES, HeadConfig
 from distill_lib.evaluation.rates import rates, trigger_cos
@@ -25,12 +27,14 @@ from distill_lib.training.device import resolve_precision
 from distill_lib.training.loop import Schedule, Watch
 from distill_lib.training.moco import MoCoConfig, moco
 from distill_lib.training.simclr import VIEWS, SimCLRConfig, simclr
+from distill_lib.vision.augment import Augmentation
 from distill_lib.vision.encoders import Encoder, build_encoder
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, placebo
 
 # Raised when a change of the code changes what a stage makes.
 VERSIONS = {"pretrained": 3, "untrained": 1, "attacked": 4, "repaired": 4, "distilled": 4, "measured": 1}
+YOUNGER = ("mixup", "cosine_weight", "fresh_stages", "bn_reset", "cutout")  # settings that are off when falsy
 VALIDATION_SHARE = 0.2
 SIDE = 32  # pixels, of every image set here
 PRETRAININGS = {"simclr": (simclr, SimCLRConfig), "moco": (moco, MoCoConfig), "byol": (byol, BYOLConfig)}
@@ -227,28 +231,44 @@ class Stages:
         teacher, spent_teacher = choose("teacher", cell.teacher, TEACHERS)(self, cell)
         student, spent_student = choose("student", cell.student, STUDENTS)(self, cell)
         loss = resolve(cell.loss, settings.weights.get(cell.loss))
-        weights = {"weight": loss.weight, "nt_xent_weight": settings.nt_xent_weight, "mixup": settings.mixup}
-        config = DistilConfig(self.defender_schedule(VIEWS), cell.loss, **weights)  # tells the views a step takes
+        same = {name: getattr(settings, name) for name in ("nt_xent_weight", "mixup", "cosine_weight")}
+        same |= {"weight": loss.weight, "augmentation": self.defender_views()}
+        config = DistilConfig(self.defender_schedule(VIEWS), cell.loss, **same)  # tells the views a step takes
         left = budget.views - spent_teacher - spent_student
         schedule = self.defender_schedule(left, config.views_per_image)
         if settings.steps:
             schedule = replace(schedule, steps=settings.steps)
-        return self.distilled_from(teacher, student, replace(config, schedule=schedule), cell.seed)
+        start_end = {name: getattr(settings, name) for name in ("fresh_stages", "bn_reset")}
+        return self.distilled_from(teacher, student, replace(config, schedule=schedule), cell.seed, **start_end)
 
-    def distilled_from(self, teacher: Artefact, student: Artefact | None, config: DistilConfig, seed: int) -> Artefact:
+    def distilled_from(
+        self,
+        teacher: Artefact,
+        student: Artefact | None,
+        config: DistilConfig,
+        seed: int,
+        fresh_stages: int = 0,
+        bn_reset: bool = False,
+    ) -> Artefact:
         """A student (None: of random weights) distilled from a teacher."""
 
         def compute(work: Workspace):
-            pupil, drawn = self.encoder(student) if student else self.fresh(seed + FRESH_STUDENT), seed + FRESH_STUDENT
+            drawn = seed + FRESH_STUDENT
+            pupil = self.encoder(student) if student else self.fresh(drawn)
+            reinitialise(pupil, self.fresh(drawn), fresh_stages)
             log = distil(self.encoder(teacher), pupil, self.share(seed), config, drawn, self.watch(work))
+            if bn_reset:
+                renew_statistics(pupil, self.share(seed), seed=seed)
             return self.trained(work, pupil, log)
 
-        settled = asdict(config)
-        if not config.mixup:  # younger than the first results, whose keys it leaves as they were
-            del settled["mixup"]
         upstream = {"teacher": teacher.key, "student": student.key if student else "random"}
-        described = {**upstream, "share": self.share_settings(), "distil": settled}
+        around = {"fresh_stages": fresh_stages, "bn_reset": bn_reset}
+        described = {**upstream, "share": self.share_settings(), "distil": asdict(config), **around}
         return self.make("distilled", {**self.common(seed), **described}, compute)
+
+    def defender_views(self) -> Augmentation:
+        """The views of any training of the defender's."""
+        return Augmentation(crop_scale=(self.profile.defender.crop, 1.0), cutout=self.profile.defender.cutout)
 
     def defender_schedule(self, views: int, views_per_image: int = VIEWS) -> Schedule:
         """Any training of the defender's."""
@@ -357,7 +377,7 @@ class Stages:
 
     def make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
         """Find or compute an artefact."""
-        return self.store.make(kind, VERSIONS[kind], config, compute)
+        return self.store.make(kind, VERSIONS[kind], without_unused(config), compute)
 
     def watch(self, work: Workspace) -> Watch:
         """Where a training reports and keeps its checkpoint."""
@@ -370,6 +390,12 @@ class Stages:
 
         pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
         return encoder.state_dict(), {**metrics, "last": log[-1] if log else {}}
+
+
+def without_unused(described: dict[str, Any]) -> dict[str, Any]:
+    """What decides a result, less the settings younger than the first results, whose keys they leave as they were."""
+    inner = {name: without_unused(value) if isinstance(value, dict) else value for name, value in described.items()}
+    return {name: value for name, value in inner.items() if value or name not in YOUNGER}
 
 
 def _without(images: ImageSet, rows: Tensor) -> ImageSet:

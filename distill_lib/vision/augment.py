@@ -27,6 +27,8 @@ class Augmentation:
         jitter: Strengths of brightness, contrast, saturation, hue.
         jitter_probability: Probability of the colour jitter.
         greyscale: Probability of losing the colour.
+        cutout: Largest side of a grey square in a random place, as a share of the image's (DeVries and Taylor, 2017);
+            every view has one, its side is uniform from 0 on. 0: none.
     """
 
     crop_scale: tuple[float, float] | None = (0.2, 1.0)
@@ -34,6 +36,7 @@ class Augmentation:
     jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
     jitter_probability: float = 0.8
     greyscale: float = 0.2
+    cutout: float = 0.0
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """One view of each image.
@@ -45,7 +48,8 @@ class Augmentation:
         Returns:
             float32 (B, 3, H, W) in [0, 1], channels last in memory.
         """
-        return apply(images, self.draw(len(images), images.shape[-1], generator, images.device))
+        views = apply(images, self.draw(len(images), images.shape[-1], generator, images.device))
+        return cut_out(views, self.cutout, generator) if self.cutout else views
 
     def draw(self, count: int, size: int, generator: Generator, device) -> dict[str, Tensor]:
         """Every random number of `count` views of `size` x `size` images, each tensor of length `count`."""
@@ -131,6 +135,18 @@ def interpolation(start: Tensor, length: Tensor, size: int, flip: Tensor | None 
         position = torch.where(flip.unsqueeze(1), position.flip(1), position)
     # A hat function of width one around the position: two neighbours whose weights add up to 1.
     return (position.unsqueeze(2) - grid).abs_().neg_().add_(1).clamp_min_(0)
+
+
+def cut_out(images: Tensor, largest: float, generator: Generator) -> Tensor:
+    """A square of middle grey in each of images (B, 3, H, W), of a side up to `largest` times H; changes `images`."""
+    side, (height, width) = images.shape[-2], images.shape[-2:]
+    numbers = torch.rand(3, len(images), 1, generator=generator, device=images.device)
+    half = numbers[0] * largest * side / 2
+    inside = [
+        (torch.arange(size, device=images.device) + 0.5 - numbers[1 + axis] * size).abs() < half
+        for axis, size in enumerate((height, width))
+    ]
+    return images.masked_fill_((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.5)
 
 
 def luminance(images: Tensor) -> Tensor:

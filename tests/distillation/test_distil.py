@@ -70,6 +70,13 @@ def test_a_cosine_term_beside_the_loss_has_its_own_column(teacher, images):
     assert list(log[0]) == ["step", "lr", "cosine", "nt_xent"]
 
 
+def test_a_cosine_term_can_stand_beside_any_loss(teacher, images):
+    log = distil(teacher, build(1), images, settings("at", steps=1, cosine_weight=2.0), seed=7)
+    alone = distil(teacher, build(1), images, settings("cosine", steps=1, weight=1.0), seed=7)
+    assert list(log[0]) == ["step", "lr", "at", "cosine", "nt_xent"]
+    assert log[0]["cosine"] == pytest.approx(2 * alone[0]["cosine"], rel=1e-5)
+
+
 def first_step(teacher, student, images, seed, contrastive=True):
     """Views, teacher's output and student's output and maps of the first step, as the loop draws them."""
     source = torch.Generator().manual_seed(seed)

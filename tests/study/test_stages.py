@@ -74,6 +74,54 @@ def test_what_cannot_change_a_result_leaves_its_key():
     assert naming({"defender.views": 4000}).measured(ATTACKED).key == key
 
 
+RECIPE = ATTACKED.distilled("finetuned", "copy", "at")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"defender.crop": 0.1},
+        {"defender.cutout": 0.3},
+        {"distillation.cosine_weight": 1.0},
+        {"distillation.fresh_stages": 1},
+        {"distillation.bn_reset": True},
+    ],
+)
+def test_what_a_recipe_may_change_is_in_its_key(override):
+    assert naming(override).distilled(RECIPE).key != naming().distilled(RECIPE).key
+    finetuned = ATTACKED.defended("finetune")
+    of_views = next(iter(override)).startswith("defender")
+    assert (naming(override).encoder_of(finetuned).key != naming().encoder_of(finetuned).key) == of_views
+
+
+def test_settings_that_are_off_are_not_in_the_key():
+    """Results made before they existed keep their names."""
+    seen = {}
+
+    def make(kind, version, config, compute):
+        seen[kind] = config
+        return Artefact(kind, kind, Path(kind))
+
+    stages = naming()
+    stages.store.make = make
+    stages.distilled(RECIPE)
+    assert {"mixup", "cosine_weight", "cutout", "fresh_stages", "bn_reset"} & set(str(seen).split("'")) == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("distillation.fresh_stages", 5, "0 to 4"),
+        ("distillation.cosine_weight", -1.0, "0 or more"),
+        ("defender.crop", 0.0, "above 0, at most 1"),
+        ("defender.cutout", 1.0, "below 1"),
+    ],
+)
+def test_impossible_recipes_are_refused(key, value, allowed):
+    with pytest.raises(UsageError, match=f"{key}.*{value}.*{allowed}"):
+        naming({key: value})
+
+
 def test_images_and_precision_are_in_the_key():
     stages = naming()
     other = naming()

@@ -128,6 +128,30 @@ def test_greyscale_alone():
     torch.testing.assert_close(Augmentation(**settings)(images, generator()), expected, atol=1e-3, rtol=0)
 
 
+def test_cut_out_is_one_grey_square_of_every_size_up_to_the_largest():
+    images = torch.zeros(2000, 3, 32, 32, dtype=torch.uint8)
+    views = Augmentation(**PLAIN, cutout=0.5)(images, generator())
+    assert views.unique().tolist() == [0.0, 0.5]
+    grey = views[:, 0] == 0.5
+    assert torch.equal(views, 0.5 * grey[:, None].expand_as(views))
+    rows, columns = grey.any(2), grey.any(1)
+    assert torch.equal(grey, rows[:, :, None] & columns[:, None])
+    whole = ~(grey[:, 0].any(1) | grey[:, -1].any(1) | grey[:, :, 0].any(1) | grey[:, :, -1].any(1))
+    sides = rows[whole].sum(1)
+    assert (sides - columns[whole].sum(1)).abs().max() <= 1  # a square, up to where its edges fall between pixels
+    assert sides.max() == 16
+    assert rows.float().mean(0)[[1, 16, 30]].tolist() == pytest.approx([0.15, 0.25, 0.15], abs=0.04)
+
+
+def test_without_cut_out_nothing_is_drawn_for_it():
+    images = pixels()
+    plain, cut = generator(3), generator(3)
+    Augmentation()(images, plain)
+    Augmentation(cutout=0.5)(images, cut)
+    assert not torch.equal(plain.get_state(), cut.get_state())
+    assert torch.equal(Augmentation(cutout=0.0)(images, generator(3)), Augmentation()(images, generator(3)))
+
+
 def test_views_are_floats_in_the_unit_interval_channels_last():
     views = Augmentation()(pixels(), generator())
     assert views.dtype == torch.float32
