@@ -6,6 +6,7 @@ import re
 import tomllib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -190,20 +191,42 @@ class Sweep:
                 )
         for key in self.panels:
             choose(f"key of panels of sweep {self.name!r}", key, dict.fromkeys([*self.vary][1:]))
-        plain = dict.fromkeys((*STAGES, RECIPE, *DEFENCES))
         for cell in self.cells:
-            parts = cell.split("/")
-            if len(parts) != 3:
-                choose(f"cell of sweep {self.name!r}", cell, plain | {"teacher/student/loss": None})
-                continue
-            choose("teacher", parts[0], TEACHERS)
-            choose("student", parts[1], STUDENTS)
-            resolve(parts[2])
+            check_cell(cell, f"cell of sweep {self.name!r}", (*STAGES, RECIPE, *DEFENCES))
 
     def points(self) -> list[dict[str, Scalar]]:
         """The settings of each point, in the order of the values; the last key varies fastest."""
         combined = itertools.product(*self.vary.values())
         return [{**self.fixed, **dict(zip(self.vary, values, strict=True))} for values in combined]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A defence of our own making: a cell, and settings off the defaults.
+
+    Attributes:
+        name: For people.
+        cell: A plain defence, `recipe`, or a distillation as `teacher/student/loss`.
+        settings: By dotted key.
+    """
+
+    name: str
+    cell: str
+    settings: dict[str, Scalar] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_cell(self.cell, f"cell of recipe {self.name!r}", (RECIPE, *DEFENCES))
+
+
+def check_cell(cell: str, what: str, plain: Iterable[str]) -> None:
+    """UsageError unless `cell` is one of the plain words or a distillation as `teacher/student/loss`."""
+    parts = cell.split("/")
+    if len(parts) != 3:
+        choose(what, cell, {**dict.fromkeys(plain), "teacher/student/loss": None})
+        return
+    choose("teacher", parts[0], TEACHERS)
+    choose("student", parts[1], STUDENTS)
+    resolve(parts[2])
 
 
 @dataclass(frozen=True)
@@ -235,6 +258,7 @@ class Profile:
         losses: Losses that are compared.
         further: Other attacks, by name.
         sweeps: What else is measured, along settings that vary.
+        recipes: Defences of our own making, chosen on exploration seeds and validation images, then tested once.
         precision: `float32`, `bf16`, or `auto`: bf16 where the processor multiplies it in hardware.
         device: Default device.
         minutes: Measured minutes of each notebook, for the job table.
@@ -255,6 +279,7 @@ class Profile:
     minutes: dict[str, float] = field(default_factory=dict)
     further: dict[str, Further] = field(default_factory=dict)
     sweeps: tuple[Sweep, ...] = ()
+    recipes: tuple[Recipe, ...] = ()
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     pretraining: Pretraining = field(default_factory=Pretraining)
     injection: Injection = field(default_factory=Injection)
@@ -305,7 +330,7 @@ class Profile:
         Raises:
             UsageError: As `load_profile`.
         """
-        values = {**dataclasses.asdict(self), "sweeps": ()}
+        values = {**dataclasses.asdict(self), "sweeps": (), "recipes": ()}
         for key, value in overrides.items():
             values = _with(values, key.split("."), value)
         return fill(Profile, values)
@@ -352,6 +377,8 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
         )
     for sweep in profile.sweeps:
         _check(profile, sweep)
+    for recipe in profile.recipes:
+        profile.varied(recipe.settings)
     return profile
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas
 
+from distill_lib.evaluation.goals import goals
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
 from distill_lib.study.components import DEFENCES
-from distill_lib.study.config import RECIPE, STAGES, Sweep
+from distill_lib.study.config import RECIPE, STAGES, Recipe, Sweep
 from distill_lib.study.session import Study
 
 WHERE = ("pretrain", "attack", "downstream")
@@ -120,6 +121,22 @@ def _words(sweep: Sweep, key: str, value: Any) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def tested(study: Study, bases: list[Cell]) -> pandas.DataFrame:
+    """The profile's own recipes, and for comparison the published one and fine-tuning alone, against the goals.
+
+    Returns:
+        Columns: `recipe`, those of `goals`.
+    """
+    clean = study.measure(named(study, bases, "clean"))
+    recipes = [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *study.profile.recipes]
+    found = []
+    for recipe in recipes:
+        rows = study.measure(named(study, bases, recipe.cell), recipe.settings)
+        found.append(goals(rows, clean).assign(recipe=recipe.name))
+    table = pandas.concat(found, ignore_index=True)
+    return table[["recipe", *table.columns.drop("recipe")]]
 
 
 # ---- the necessity table --------------------------------------------------------------------------------------------
