@@ -27,7 +27,7 @@ def goals(defended: pd.DataFrame, clean: pd.DataFrame) -> pd.DataFrame:
         Columns: pretrain, attack, downstream, `n` seeds, `asr_over_placebo` with `high` (NaN for one seed),
         `triggered_acc` and `acc` as differences from the clean encoder, `met`: yes, no, or undecided (n = 1).
     """
-    scope = list(SCOPE[:3])
+    scope = list(SCOPE)
     both = defended.merge(clean, on=[*scope, "seed"], suffixes=("", "_clean"), validate="one_to_one")
     rows = []
     for place, group in both.groupby(scope, sort=False):

@@ -49,7 +49,7 @@ class Verdict:
         pretrain: Scope.
         attack: Scope.
         downstream: Scope.
-        target: Scope.
+        target: Target class, or `per seed` where the attack finds it.
         verdict: `supported`, `refuted`, `undecided (n = ...)` or `not planted`.
         comparison: The comparison that decides (the weakest one), in words; the effect and what follows are
             its.

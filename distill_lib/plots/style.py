@@ -152,7 +152,7 @@ def name(word: str) -> str:
 
 
 def scope_title(scope: dict[str, str]) -> str:
-    """`BadEncoder, CIFAR-10 → GTSRB, target 12`."""
+    """`BadEncoder, CIFAR-10 → GTSRB, target 12`; `target per seed` where the attack finds it."""
     target = f", target {scope['target']}" if scope.get("target") else ""
     return f"{name(scope['attack'])}, {name(scope['pretrain'])} → {name(scope['downstream'])}{target}"
 

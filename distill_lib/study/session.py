@@ -258,7 +258,8 @@ class Study:
         numbers = ["target", "seed", *DISTILLATION_COLUMNS[10:-1]]
         frame = frame.assign(**frame[numbers].apply(pandas.to_numeric))
         frame = frame.fillna(dict.fromkeys(("teacher", "student", "loss"), ""))
-        return frame.drop_duplicates(list(DISTILLATION_COLUMNS[:10]), keep="last")
+        identity = [name for name in DISTILLATION_COLUMNS[:10] if name != "target"]  # a seed has one
+        return frame.drop_duplicates(identity, keep="last")
 
     @property
     def trigger(self) -> Trigger:

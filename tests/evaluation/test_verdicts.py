@@ -179,6 +179,20 @@ def test_scopes_are_judged_apart():
     assert len(found) == 12
 
 
+FOUND = dict(enumerate((3, 5, 3, 1, 5, 2)))
+
+
+def test_seeds_whose_target_was_found_belong_together():
+    one = table(BEST, attack="ctrl")
+    several = one.assign(target=one["seed"].map(FOUND))
+    found = verdicts(several)
+    assert set(found["target"]) == {"per seed"}
+    assert set(verdicts(one)["target"]) == {"12"}
+    pd.testing.assert_frame_equal(found.drop(columns="target"), verdicts(one).drop(columns="target"))
+    assert set(found["verdict"]) == {"supported"}
+    assert planting(tidy(several)) == planting(tidy(one))
+
+
 def test_an_empty_table_gives_no_rows_and_all_columns():
     found = verdicts(table(BEST).iloc[:0])
     assert len(found) == 0
