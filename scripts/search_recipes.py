@@ -2,8 +2,8 @@
 
     python scripts/search_recipes.py laptop --seeds 100
 
-Tries every recipe of `scripts/recipes.toml` on every downstream set of the profile's main attack, beside the published
-recipe, and ranks them by the worst cell's distance from the goals (`distill_lib/evaluation/goals.py`). Writes
+Tries every recipe of `scripts/recipes.toml` on every attack of the profile and each of its downstream sets, beside the
+published recipe, and ranks them by the worst cell's distance from the goals (`distill_lib/evaluation/goals.py`). Writes
 results/<profile>/recipes.csv as it goes; what the store holds is not trained again. What is chosen goes into the
 profile as `[[recipes]]`, and is tested once, by the notebooks.
 """
@@ -33,17 +33,11 @@ def candidates(path: Path = CANDIDATES) -> list[Recipe]:
 
 
 def measured(study: Study, recipe: Recipe | None) -> list[dict]:
-    """A recipe's rows on validation images, one a downstream set and seed; None: the clean encoder's."""
-    stages = study.under(study.profile.attack, recipe.settings if recipe else None)
-    cells = named(study, study.everywhere(), recipe.cell if recipe else "clean")
-    about = {"recipe": recipe.name if recipe else CLEAN, "cell": recipe.cell if recipe else "clean"}
-    about["settings"] = json.dumps(recipe.settings if recipe else {}, sort_keys=True)
-    rows = []
-    for cell in cells:
-        rates = stages.measured(cell, on="validation").metrics[study.profile.evaluation.probe]
-        place = {name: getattr(cell, name) for name in WHERE}
-        rows.append({**about, **place, **{name: rates[name] for name in (*RATES, "n_test")}})
-    return rows
+    """A recipe's rows on validation images, one an attack, downstream set and seed; None: the clean encoder's."""
+    word, settings = (recipe.cell, recipe.settings) if recipe else ("clean", {})
+    rows = study.validated(named(study, study.everywhere(), word), settings)[[*WHERE, *RATES, "n_test"]]
+    about = {"recipe": recipe.name if recipe else CLEAN, "cell": word, "settings": json.dumps(settings, sort_keys=True)}
+    return [{**about, **row} for row in rows.to_dict("records")]
 
 
 def ranked(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -75,7 +69,8 @@ def main() -> None:
         rows += measured(study, recipe)
         table = pandas.DataFrame(rows)
         table.to_csv(path, index=False)
-        print(table[table["recipe"] == table["recipe"].iloc[-1]][["recipe", "downstream", *RATES]].round(1), flush=True)
+        shown = table[table["recipe"] == table["recipe"].iloc[-1]][["recipe", "attack", "downstream", *RATES]]
+        print(shown.round(1), flush=True)
     print(ranked(table).round(1).to_string(index=False))
 
 

@@ -194,11 +194,25 @@ class Study:
         """
         rows = []
         for cell in cells:
-            stages = self.under(cell.attack, settings)
-            if not stages.backdoor.settled:  # another encoder may have another target
-                cell = replace(cell, target=stages.target(cell.downstream, cell.seed))
-            rows.append(self._rows_of(cell, stages.measured(cell), {**(settings or {}), **named}))
+            cell, measured = self._measured(cell, settings)
+            rows.append(self._rows_of(cell, measured, {**(settings or {}), **named}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def validated(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """The same rows on validation images, to choose settings by; they go into no table."""
+        rows = []
+        for cell in cells:
+            cell, measured = self._measured(cell, settings, "validation")
+            rates = measured.metrics[self.profile.evaluation.probe]
+            rows.append({**cell.identity(), **rates, "key": measured.key})
+        return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def _measured(self, cell: Cell, settings: dict[str, Any] | None = None, on: str = "test") -> tuple[Cell, Artefact]:
+        """A cell, with the target that its attack has under the settings, and its measurement."""
+        stages = self.under(cell.attack, settings)
+        if not stages.backdoor.settled:  # another encoder may have another target
+            cell = replace(cell, target=stages.target(cell.downstream, cell.seed))
+        return cell, stages.measured(cell, on=on)
 
     def random(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """The same rates with random weights in the encoder's place: what the head can do by itself."""

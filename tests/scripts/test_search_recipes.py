@@ -4,22 +4,72 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas
 import pytest
 
-from distill_lib.study.config import PROFILES, load_profile
+from distill_lib.evaluation.probes import PROBES
+from distill_lib.study.backdoors import BACKDOORS
+from distill_lib.study.config import PROFILES, Recipe, load_profile
+from distill_lib.study.session import open_study
+from distill_lib.study.stages import Stages
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "search_recipes.py"
+TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
+
+
+def script(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def search():
-    spec = importlib.util.spec_from_file_location("search_recipes", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(SCRIPT)
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Measurements are made up, and what was asked for is noted: (attack of the stages, cell, views, on)."""
+    noted = []
+
+    def measured(stages, cell, encoder=None, on="test"):
+        noted.append((stages.profile.attack, cell, stages.profile.defender.cutout, on))
+        rates = dict.fromkeys(("acc", "asr", "placebo_asr", "triggered_acc"), 5.0) | {"n_test": 9}
+        return SimpleNamespace(key="made up", metrics=dict.fromkeys(PROBES, rates))
+
+    monkeypatch.setattr(Stages, "measured", measured)
+    found = replace(BACKDOORS["ctrl"], target=lambda stages, seed, downstream: 3 + (stages.profile.defender.cutout > 0))
+    monkeypatch.setitem(BACKDOORS, "ctrl", found)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
+        monkeypatch.delenv(name, raising=False)
+    return noted
+
+
+def test_each_cell_is_measured_under_its_own_attack_and_on_validation_images(search, asked):
+    recipe = Recipe("cut-out", "finetune", {"defender.cutout": 0.5})
+    rows = search.measured(open_study(TINY, seeds=[100]), recipe)
+    assert [(row["attack"], row["downstream"]) for row in rows] == [
+        ("badencoder", "patterns"), ("badencoder", "shapes"), ("ctrl", "shapes"),
+    ]  # fmt: skip
+    assert [attack for attack, *_ in asked] == [cell.attack for _, cell, *_ in asked] == [row["attack"] for row in rows]
+    assert [cell.target for _, cell, *_ in asked] == [0, 0, 4]  # found anew where it depends on the settings
+    assert {(cutout, on) for *_, cutout, on in asked} == {(0.5, "validation")}
+    assert rows[0]["settings"] == '{"defender.cutout": 0.5}'
+
+
+def test_losses_are_tuned_on_the_main_attacks_compared_set_alone(asked):
+    row = script(SCRIPT.with_name("tune_losses.py")).tried(TINY, "kd", 10.0, 101)
+    assert row == {"loss": "kd", "weight": 10.0, "seed": 101, "acc": 5.0, "asr": 5.0, "n_test": 9}
+    ((attack, cell, _, on),) = asked
+    assert (attack, cell.downstream, cell.loss, cell.seed, on) == ("badencoder", "patterns", "kd", 101, "validation")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -44,6 +94,7 @@ def test_the_worst_cell_ranks_a_recipe(search):
 def test_reported_seeds_are_refused():
     root = SCRIPT.parents[1]
     command = [sys.executable, SCRIPT, "quick", "--seeds", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=env)
     assert done.returncode == 2
     assert "exploration seeds start at 100" in done.stderr
