@@ -19,21 +19,26 @@ if TYPE_CHECKING:
     from distill_lib.study.stages import Stages
 
 # Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:
-# the defender's trainings, the student's weights, the teacher trained from nothing. The attacker's is in backdoors.py.
+# the defender's contrastive trainings, the distillation with the student's weights, the teacher trained from nothing.
+# Those with the same number share their draws: fine-tuning, fine-pruning, the warm-up and the clean share alone see the
+# same order and views of the same images. The attacker's is in backdoors.py.
 FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER = 1000, 2000, 3000
 
 
 def repaired(stages: "Stages", start: Artefact | None, views: int, seed: int, fresh: int = FRESH_REPAIR) -> Artefact:
-    """SimCLR on the defender's clean images: from an encoder (fine-tuning) or from random weights (None)."""
+    """SimCLR on the defender's clean images: from an encoder (fine-tuning) or from random weights (None).
+
+    `fresh` is added to the seed of all that is drawn: weights, projector, order and views.
+    """
     schedule = stages.defender_schedule(views)
     run = finetune if start else clean_share
 
     def change(encoder, work):
         config = SimCLRConfig(schedule, augmentation=stages.defender_views())
-        return run(encoder, stages.share(seed), config, seed + FRESH_REPAIR, stages.watch(work)), {}
+        return run(encoder, stages.share(seed), config, seed + fresh, stages.watch(work)), {}
 
     # The teacher `scratch` is younger than the first results, whose keys it leaves as they were.
-    other = {} if start or fresh == FRESH_REPAIR else {"fresh": fresh}
+    other = {} if fresh == FRESH_REPAIR else {"fresh": fresh}
     other |= {} if stages.defender_views() == Augmentation() else {"augmentation": asdict(stages.defender_views())}
     described = {"share": stages.share_settings(), "schedule": asdict(schedule), **other}
     return stages.made("repaired", seed, described, start, change, fresh)

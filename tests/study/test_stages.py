@@ -8,12 +8,13 @@ import torch
 
 from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
+from distill_lib.study import components
 from distill_lib.study.cells import Cell
-from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
+from distill_lib.study.components import DEFENCES, FRESH_REPAIR, FRESH_TEACHER, STUDENTS, TEACHERS
 from distill_lib.study.config import load_profile
 from distill_lib.study.stages import Facts, Stages
 from distill_lib.study.stale import Naming, checker
-from distill_lib.study.store import Artefact, Store
+from distill_lib.study.store import Artefact, Store, Workspace
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 KNOWN = {
@@ -185,6 +186,40 @@ def test_the_defender_holds_what_the_attacker_did_not_choose(tmp_path):
     assert not torch.equal(share, stages.share(1))
     train, held = stages.downstream("patterns", "validation")
     assert not set(map(bytes, held.images.numpy())) & set(map(bytes, train.images.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("cell", "fresh"),
+    [
+        (ATTACKED.defended("finetune"), FRESH_REPAIR),
+        (ATTACKED.defended("clean_share"), FRESH_REPAIR),
+        (ATTACKED.distilled("scratch", "copy", "at"), FRESH_TEACHER),
+    ],
+)
+def test_a_training_draws_weights_order_and_views_from_one_seed(monkeypatch, cell, fresh):
+    drawn = []
+    monkeypatch.setattr(components, "finetune", lambda *args: drawn.append(args[3]) or [])
+    monkeypatch.setattr(components, "clean_share", lambda *args: drawn.append(args[3]) or [])
+    monkeypatch.setattr(Stages, "share", lambda self, seed: torch.zeros(16, 3, 32, 32, dtype=torch.uint8))
+    monkeypatch.setattr(Stages, "encoder", lambda self, artefact: self.fresh(0))
+    weights = []
+    build = Stages.fresh
+    monkeypatch.setattr(Stages, "fresh", lambda self, seed: weights.append(seed) or build(self, seed))
+    stages = naming()
+    work = Workspace("repaired", Path("nowhere"), Path("nowhere"), None)
+    monkeypatch.setattr(Stages, "trained", staticmethod(lambda *args, **metrics: None))
+    made = Naming.make
+
+    def compute(self, kind, version, config, run):
+        if kind == "repaired":
+            run(work)
+            assert config.get("fresh") == (fresh if fresh != FRESH_REPAIR else None)
+        return made(self, kind, version, config, run)
+
+    monkeypatch.setattr(Naming, "make", compute)
+    stages.encoder_of(cell)
+    assert drawn == [fresh]
+    assert weights == ([fresh] if cell.defence != "finetune" else [0])
 
 
 def test_images_of_another_size_are_refused_by_name(tmp_path, monkeypatch):
