@@ -20,6 +20,7 @@ from distill_lib.study.backdoors import BACKDOORS
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
 from distill_lib.study.config import Further, Profile, load_profile
+from distill_lib.study.cost import highest_rss_mb
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
 from distill_lib.study.stale import checker, known_facts
@@ -101,6 +102,10 @@ def _which(off: dict[str, Any]) -> dict[str, str]:
 def _text(value: Any) -> str:
     """A setting's value in a table: a name as it is, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def repository() -> Path:
@@ -224,12 +229,16 @@ class Study:
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
 
     def prices(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """Seconds and peak memory that each cell's defence took, its teacher and warm-up included."""
+        """Seconds and peak memory that each cell's defence took, its teacher and warm-up included.
+
+        Returns:
+            The cell's columns, `wall_s`, `peak_rss_mb` and `peak_device_mb` (empty where no GPU was used).
+        """
         rows = []
         for cell in cells:
             costs = list(self._costs(self.under(cell.attack, settings).encoder_of(cell)))
-            seconds, memory = sum(each["wall_s"] for each in costs), max(each["peak_rss_mb"] for each in costs)
-            rows.append({**cell.identity(), "wall_s": seconds, "peak_rss_mb": memory})
+            peaks = {name: _largest(each.get(name) for each in costs) for name in ("peak_rss_mb", "peak_device_mb")}
+            rows.append({**cell.identity(), "wall_s": sum(each["wall_s"] for each in costs), **peaks})
         return pandas.DataFrame(rows)
 
     def _costs(self, artefact: Artefact) -> Iterator[dict[str, Any]]:
@@ -407,7 +416,8 @@ class Study:
 
     def _write(self, written: list[str]) -> None:
         if self._result:
-            write_json(self._result, {"figures": self._figures, "tables": written})
+            about = {"figures": self._figures, "tables": written, "peak_rss_mb": highest_rss_mb()}
+            write_json(self._result, about)
 
 
 __all__ = ["Profile", "Study", "UsageError", "open_study"]

@@ -381,7 +381,7 @@ class Stages:
 
     def watch(self, work: Workspace) -> Watch:
         """Where a training reports and keeps its checkpoint."""
-        return Watch(work.report, work.checkpoint / "training.pt", self.checkpoint_s)
+        return Watch(work.report, work.checkpoint / "training.pt", self.checkpoint_s, saved=work.kept)
 
     @staticmethod
     def trained(work: Workspace, encoder: Encoder, log: list[dict], **metrics: Any) -> tuple[dict, dict]:

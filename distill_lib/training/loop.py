@@ -74,12 +74,14 @@ class Watch:
         checkpoint: File to resume from and write to; None: no checkpoints.
         every_s: Seconds between checkpoints.
         log_points: Rows of the log over the whole training.
+        saved: Called after each checkpoint.
     """
 
     report: Callable[[int, int, dict[str, float]], None] = lambda *_: None
     checkpoint: Path | None = None
     every_s: float = 20.0
     log_points: int = 50
+    saved: Callable[[], None] = lambda: None
 
 
 def train(
@@ -116,6 +118,7 @@ def train(
             state.log.append({"step": state.step, "lr": schedule.rate(state.step - 1), **values})
         if watch.checkpoint and time.monotonic() - saved > watch.every_s:
             state.save(watch.checkpoint)
+            watch.saved()
             saved = time.monotonic()
     return state.log
 

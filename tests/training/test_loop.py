@@ -375,6 +375,13 @@ def test_a_damaged_checkpoint_is_ignored(tmp_path, uninterrupted, damage):
     same(torch.load(path, weights_only=True), checkpoint)
 
 
+def test_each_checkpoint_is_told(tmp_path):
+    model, objective = noisy()
+    path, told = tmp_path / "training.pt", []
+    train(model, objective, COUNT, schedule("adam"), 5, always(path, saved=lambda: told.append(path.exists())))
+    assert told == [True] * 11
+
+
 def test_checkpoints_are_written_now_and_then_only(tmp_path):
     model, objective = noisy()
     train(model, objective, COUNT, schedule("adam"), 5, Watch(checkpoint=tmp_path / "rare.pt", every_s=1000.0))

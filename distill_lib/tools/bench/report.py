@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from distill_lib.study import manifest
-from distill_lib.study.store import peak_rss_mb
+from distill_lib.study.cost import peak_rss_mb
 from distill_lib.tools.bench.library import PARTS, simclr_steps
 from distill_lib.tools.bench.measurements import AGAINST_LIMITS, AGAINST_LOOPS, Contest
 from distill_lib.tools.bench.pairs import Budget, Ratio, Run, Side, ratio_of, rounds
