@@ -59,6 +59,12 @@ def by_seed(table: pd.DataFrame, cell: Mapping[str, str]) -> pd.DataFrame:
     return pick(table, cell).set_index("seed").sort_index()
 
 
+def shared_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The rows of those seeds that every group has, groups told apart by the columns `by`: means over them compare."""
+    groups = [set(found["seed"]) for _, found in rows.groupby(by, sort=False)]
+    return rows[rows["seed"].isin(set.intersection(*groups) if groups else ())]
+
+
 def scopes(table: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
     """A tidy table cut into its scopes, in order; rows without an attack are left out.
 

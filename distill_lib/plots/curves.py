@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from distill_lib.evaluation.cells import EXPLORATION_SEEDS
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS, shared_seeds
 from distill_lib.plots.style import (
     BLACK,
     BLUE,
@@ -49,7 +49,7 @@ _LINE, _LEAST = 0.17, 1.75  # inches: a legend's line, the lowest row of panels
 
 
 def numbers_robustness(rows: pd.DataFrame) -> dict:
-    """The curves to draw.
+    """The curves to draw, on the seeds that every point of a panel has: a point that is the profile's own has more.
 
     Args:
         rows: The sweeps' measurements: `sweep` (panel), `axis`, `x` and `line` (text), and distillation.csv's columns.
@@ -64,8 +64,8 @@ def numbers_harm(rows: pd.DataFrame) -> dict:
 
 def _numbers(rows: pd.DataFrame, what: str) -> dict:
     rows = rows[pd.to_numeric(rows["seed"]) < EXPLORATION_SEEDS]
-    groups = rows.groupby(["sweep", *_WHERE], sort=False)
-    return {"what": what, "panels": [_panel_of(*group) for group in groups]}
+    groups = [(key, shared_seeds(found, ["x", "line"])) for key, found in rows.groupby(["sweep", *_WHERE], sort=False)]
+    return {"what": what, "panels": [_panel_of(*group) for group in groups if len(group[1])]}
 
 
 def _panel_of(key: tuple[str, ...], rows: pd.DataFrame) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distill_lib.evaluation.cells import EXPLORATION_SEEDS
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS, shared_seeds
 from distill_lib.plots.style import (
     BLACK,
     BLUE,
@@ -35,8 +35,7 @@ def numbers_necessity(rows: pd.DataFrame) -> dict:
     rows = rows[pd.to_numeric(rows["seed"]) < EXPLORATION_SEEDS]
     groups = []
     for key, found in rows.groupby(_WHERE, sort=False):
-        seeds = set.intersection(*(set(each["seed"]) for _, each in found.groupby("row")))
-        found = found[found["seed"].isin(seeds)]
+        found = shared_seeds(found, ["row"])
         if len(found):
             lines = [_line(str(row), each) for row, each in found.groupby("row", sort=False)]
             groups.append({"scope": dict(zip(_WHERE, key, strict=True)), "rows": lines})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas
 
+from distill_lib.evaluation.cells import shared_seeds
 from distill_lib.evaluation.goals import goals
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
 from distill_lib.study.components import DEFENCES
@@ -76,8 +77,9 @@ class Sweeps:
 
 
 def overview(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Mean ACC and ASR of each line at each value, and over how many seeds."""
-    shown = rows.astype({"acc": float, "asr": float})
+    """Mean ACC and ASR of each line at each value, over the seeds that every point of its sweep has, and how many."""
+    parts = [shared_seeds(found, ["x", "line"]) for _, found in rows.groupby(["sweep", *WHERE], sort=False)]
+    shown = pandas.concat(parts).astype({"acc": float, "asr": float})
     index = pandas.MultiIndex.from_frame(shown[["sweep", "x"]].drop_duplicates())
     grouped = shown.groupby(["sweep", "x", "line"], sort=False)
     means = grouped.agg(acc=("acc", "mean"), asr=("asr", "mean"), n=("seed", "nunique")).unstack("line")

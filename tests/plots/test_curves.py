@@ -73,6 +73,18 @@ def test_a_value_that_one_line_lacks_is_left_out_of_it():
     assert draw_curves(numbers).axes
 
 
+def test_every_point_of_a_panel_is_a_mean_over_the_same_seeds():
+    """The point that is the profile's own has the main table's seeds."""
+    rows = sweep_rows(seeds=range(6))
+    rows = rows[(rows["x"] == "14") | (rows["seed"] < 2)]
+    other = sweep_rows(seeds=range(3), sweep="share")
+    panels = numbers_robustness(pd.concat([rows, other]))["panels"]
+    seeds = [{tuple(p["asr"]["seeds"]) for line in panel["lines"] for p in line["points"].values()} for panel in panels]
+    assert seeds == [{(0, 1)}, {(0, 1, 2)}]
+    apart = rows[(rows["x"] == "14") ^ (rows["seed"] < 2)]
+    assert numbers_robustness(apart)["panels"] == []  # no seed has all points
+
+
 @pytest.mark.parametrize("numbers", [numbers_harm, numbers_robustness])
 def test_an_empty_table_is_said(numbers):
     assert " yet." in draw_curves(numbers(sweep_rows().iloc[:0])).texts[0].get_text()

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas
 import pytest
 
 from distill_lib.evaluation.probes import PROBES
@@ -11,7 +12,7 @@ from distill_lib.study import sweeps as module
 from distill_lib.study.config import Sweep
 from distill_lib.study.session import open_study
 from distill_lib.study.stages import Stages
-from distill_lib.study.sweeps import NOTHING, Sweeps, ingredients, named, necessity, swept
+from distill_lib.study.sweeps import NOTHING, Sweeps, ingredients, named, necessity, overview, swept
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
@@ -97,6 +98,14 @@ def test_sections_measure_once_and_the_rest_comes_with_the_figure(study, monkeyp
     assert calls == ["trigger size", "share of clean images"]
     assert set(rows["sweep"]) == set(calls)
     assert sweeps.rows().equals(rows)
+
+
+def test_every_point_of_an_overview_is_a_mean_over_the_same_seeds(study):
+    rows = swept(study, SIZES)
+    more = rows[rows["x"] == "10"].assign(seed=5, acc=99.0)
+    table = overview(pandas.concat([rows, more]))
+    assert (table["n"] == 1).all(axis=None)
+    assert table["acc", "clean, share 0.01"].tolist() == [6.0, 10.0]
 
 
 def test_a_profile_without_sweeps_has_no_rows(study):
