@@ -3,15 +3,16 @@
     python scripts/search_recipes.py laptop --seeds 100
 
 Tries every recipe of `scripts/recipes.toml` on every attack of the profile and each of its downstream sets, beside the
-published recipe, and ranks them by the worst cell's distance from the goals (`distill_lib/evaluation/goals.py`). Writes
-results/<profile>/recipes.csv as it goes; what the store holds is not trained again. What is chosen goes into the
-profile as `[[recipes]]`, and is tested once, by the notebooks.
+published recipe, and ranks them by the worst cell's distance from the goals (`distill_lib/evaluation/goals.py`); cells
+whose attack did not take are left out. Writes results/<profile>/recipes.csv as it goes; what the store holds is not
+trained again. What is chosen goes into the profile as `[[recipes]]`, and is tested once, by the notebooks.
 """
 
 import argparse
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -23,7 +24,7 @@ from distill_lib.study.sweeps import named
 
 CANDIDATES = Path(__file__).with_name("recipes.toml")
 WHERE = ["pretrain", "attack", "downstream", "seed"]
-CLEAN = "clean encoder"
+CLEAN, ATTACKED = "clean encoder", "attacked encoder"
 
 
 def candidates(path: Path = CANDIDATES) -> list[Recipe]:
@@ -32,22 +33,28 @@ def candidates(path: Path = CANDIDATES) -> list[Recipe]:
     return [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *found]
 
 
-def measured(study: Study, recipe: Recipe | None) -> list[dict]:
-    """A recipe's rows on validation images, one an attack, downstream set and seed; None: the clean encoder's."""
-    word, settings = (recipe.cell, recipe.settings) if recipe else ("clean", {})
-    rows = study.validated(named(study, study.everywhere(), word), settings)[[*WHERE, *RATES, "n_test"]]
-    about = {"recipe": recipe.name if recipe else CLEAN, "cell": word, "settings": json.dumps(settings, sort_keys=True)}
+def measured(study: Study, name: str, cell: str, settings: dict[str, Any]) -> list[dict]:
+    """Rows on validation images, one an attack, downstream set and seed.
+
+    Args:
+        study: The study.
+        name: What the rows are called.
+        cell: `clean`, `attacked`, or as in a recipe.
+        settings: Off the profile's, by dotted key.
+    """
+    rows = study.validated(named(study, study.everywhere(), cell), settings)[[*WHERE, *RATES, "n_test"]]
+    about = {"recipe": name, "cell": cell, "settings": json.dumps(settings, sort_keys=True)}
     return [{**about, **row} for row in rows.to_dict("records")]
 
 
 def ranked(table: pandas.DataFrame) -> pandas.DataFrame:
-    """Recipes by the worst cell's shortfall, the best first; ASR and ACC are means."""
-    clean = table[table["recipe"] == CLEAN]
-    rows = [
-        {"recipe": name, "shortfall": shortfall(rows, clean), "acc": rows["acc"].mean(), "asr": rows["asr"].mean()}
-        for name, rows in table[table["recipe"] != CLEAN].groupby("recipe", sort=False)
-    ]
-    return pandas.DataFrame(rows).sort_values("shortfall", kind="stable")
+    """Recipes by the worst cell's shortfall, the best first; ASR and ACC are means over all cells."""
+    clean, attacked = (table[table["recipe"] == name] for name in (CLEAN, ATTACKED))
+    tried = table[~table["recipe"].isin([CLEAN, ATTACKED])]
+    means = tried.groupby("recipe", sort=False)[["acc", "asr"]].mean().reset_index()
+    missed = [shortfall(tried[tried["recipe"] == name], clean, attacked) for name in means["recipe"]]
+    means.insert(1, "shortfall", missed)
+    return means.sort_values("shortfall", kind="stable")
 
 
 def main() -> None:
@@ -64,9 +71,9 @@ def main() -> None:
         parser.error(str(error))
     path = repository() / "results" / study.profile.name / "recipes.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for recipe in [None, *candidates()]:
-        rows += measured(study, recipe)
+    rows = measured(study, CLEAN, "clean", {}) + measured(study, ATTACKED, "attacked", {})
+    for recipe in candidates():
+        rows += measured(study, recipe.name, recipe.cell, recipe.settings)
         table = pandas.DataFrame(rows)
         table.to_csv(path, index=False)
         shown = table[table["recipe"] == table["recipe"].iloc[-1]][["recipe", "attack", "downstream", *RATES]]

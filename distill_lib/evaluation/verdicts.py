@@ -18,6 +18,7 @@ from distill_lib.evaluation.statistics import (
     sign_flip_p,
 )
 
+NOT_PLANTED = "not planted"
 SYMBOLS = {"acc": "ACC", "asr": "ASR", "asr_all": "ASR (all)", "triggered_acc": "triggered ACC"}
 
 
@@ -132,6 +133,12 @@ def planting(table: pd.DataFrame, protocol: Protocol | None = None) -> Planting:
     """Whether the attack of one scope (rows of a tidy table) took."""
     protocol = protocol or load_claims()
     clean, attacked = (by_seed(table, protocol.cells[name]) for name in ("clean", "attacked"))
+    return took(clean, attacked, protocol)
+
+
+def took(clean: pd.DataFrame, attacked: pd.DataFrame, protocol: Protocol | None = None) -> Planting:
+    """The same from one scope's rows of the clean and of the attacked encoder."""
+    protocol = protocol or load_claims()
     floors = [values.dropna().mean() for values in (clean["asr"], attacked["placebo_asr"])]
     floor = max((float(f) for f in floors if not math.isnan(f)), default=math.nan)
     asr = float(attacked["asr"].mean())
@@ -139,18 +146,18 @@ def planting(table: pd.DataFrame, protocol: Protocol | None = None) -> Planting:
 
 
 def _judge_scope(scope: Mapping[str, str], table: pd.DataFrame, protocol: Protocol) -> list[Verdict]:
-    took = planting(table, protocol)
-    known = took.n > 0 and not math.isnan(took.floor)
-    if known and not took.planted:
-        note = f"ASR {took.asr:.1f} % is below the floor of {took.floor:.1f} % + {protocol.planted:g} points"
+    found = planting(table, protocol)
+    known = found.n > 0 and not math.isnan(found.floor)
+    if known and not found.planted:
+        note = f"ASR {found.asr:.1f} % is below the floor of {found.floor:.1f} % + {protocol.planted:g} points"
         return [
-            Verdict(c.id, c.sentence, **scope, verdict="not planted", n=took.n, note=note)
+            Verdict(c.id, c.sentence, **scope, verdict=NOT_PLANTED, n=found.n, note=note)
             for c in protocol.claims
         ]
     measured = [_measure(claim, scope, table, protocol) for claim in protocol.claims]
     if known:
         return _decide(measured, protocol)
-    note = "the floor was not measured" if took.n else "the attacked encoder was not measured"
+    note = "the floor was not measured" if found.n else "the attacked encoder was not measured"
     return [replace(row, note="; ".join(filter(None, [note, row.note]))) for row, _ in measured]
 
 

@@ -128,15 +128,19 @@ def _text(value: Any) -> str:
 def tested(study: Study, bases: list[Cell]) -> pandas.DataFrame:
     """The profile's own recipes, and for comparison the published one and fine-tuning alone, against the goals.
 
+    Args:
+        study: The study.
+        bases: Attacked cells.
+
     Returns:
         Columns: `recipe`, those of `goals`.
     """
-    clean = study.measure(named(study, bases, "clean"))
+    clean, attacked = (study.measure(named(study, bases, stage)) for stage in STAGES)
     recipes = [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *study.profile.recipes]
     found = []
     for recipe in recipes:
         rows = study.measure(named(study, bases, recipe.cell), recipe.settings)
-        found.append(goals(rows, clean).assign(recipe=recipe.name))
+        found.append(goals(rows, clean, attacked).assign(recipe=recipe.name))
     table = pandas.concat(found, ignore_index=True)
     return table[["recipe", *table.columns.drop("recipe")]]
 

@@ -13,7 +13,7 @@ import pytest
 
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study.backdoors import BACKDOORS
-from distill_lib.study.config import PROFILES, Recipe, load_profile
+from distill_lib.study.config import PROFILES, load_profile
 from distill_lib.study.session import open_study
 from distill_lib.study.stages import Stages
 
@@ -54,8 +54,7 @@ def asked(tmp_path, monkeypatch):
 
 
 def test_each_cell_is_measured_under_its_own_attack_and_on_validation_images(search, asked):
-    recipe = Recipe("cut-out", "finetune", {"defender.cutout": 0.5})
-    rows = search.measured(open_study(TINY, seeds=[100]), recipe)
+    rows = search.measured(open_study(TINY, seeds=[100]), "cut-out", "finetune", {"defender.cutout": 0.5})
     assert [(row["attack"], row["downstream"]) for row in rows] == [
         ("badencoder", "patterns"), ("badencoder", "shapes"), ("ctrl", "shapes"),
     ]  # fmt: skip
@@ -82,11 +81,12 @@ def test_every_candidate_is_possible_in_every_profile(search, profile):
 
 
 def test_the_worst_cell_ranks_a_recipe(search):
-    def rows(recipe, acc):
-        place = {"recipe": recipe, "pretrain": "a", "attack": "b", "seed": 100, "asr": 2.0, "placebo_asr": 1.0}
+    def rows(recipe, acc, asr=2.0):
+        place = {"recipe": recipe, "pretrain": "a", "attack": "b", "seed": 100, "asr": asr, "placebo_asr": 1.0}
         return [{**place, "downstream": d, "acc": a, "triggered_acc": 50.0} for d, a in zip("xy", acc, strict=True)]
 
-    table = [*rows(search.CLEAN, (60, 60)), *rows("even", (57, 57)), *rows("uneven", (66, 50)), *rows("good", (60, 59))]
+    known = [*rows(search.CLEAN, (60, 60)), *rows(search.ATTACKED, (60, 60), 90.0)]
+    table = [*known, *rows("even", (57, 57)), *rows("uneven", (66, 50)), *rows("good", (60, 59))]
     found = search.ranked(pandas.DataFrame(table))
     assert found[["recipe", "shortfall"]].values.tolist() == [["good", 0.0], ["even", 1.0], ["uneven", 8.0]]
 
