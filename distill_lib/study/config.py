@@ -138,10 +138,19 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Further:
-    """Another attack of the same run: its downstream sets, and the one on which components are compared (or none)."""
+    """Another attack of the same run.
+
+    Attributes:
+        downstream: Sets that it is measured on.
+        compared: The one on which components are compared; empty: none.
+        seeds: Its reported seeds; empty: the profile's.
+        compared_seeds: Those on which components are compared; empty: the profile's, where they are its own.
+    """
 
     downstream: tuple[str, ...]
     compared: str = ""
+    seeds: tuple[int, ...] = ()
+    compared_seeds: tuple[int, ...] = ()
 
 
 RECIPE = "recipe"
@@ -153,7 +162,7 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True)
 class Sweep:
-    """Measurements along settings that vary, on the seeds and the set on which components are compared.
+    """Measurements along settings that vary, on the swept seeds and the set on which components are compared.
 
     An attack without such a set is measured on its first downstream set.
 
@@ -255,6 +264,8 @@ class Profile:
         targets: Target class of each downstream set.
         seeds: Reported seeds.
         compared_seeds: Those of them on which the components are compared.
+        swept_seeds: Those of them that the sweeps, the curve of harm among them, are measured on; empty: those on which
+            the attack's components are compared.
         losses: Losses that are compared.
         further: Other attacks, by name.
         sweeps: What else is measured, along settings that vary.
@@ -278,6 +289,7 @@ class Profile:
     device: str = "auto"
     minutes: dict[str, float] = field(default_factory=dict)
     further: dict[str, Further] = field(default_factory=dict)
+    swept_seeds: tuple[int, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
     recipes: tuple[Recipe, ...] = ()
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -324,6 +336,36 @@ class Profile:
         if not 0 <= self.defender.contaminated <= 1:
             raise UsageError(f"defender.contaminated is {self.defender.contaminated}; allowed: 0 to 1")
 
+    def own_seeds(self, sets: Further) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The seeds of one of the attacks, and those on which its components are compared."""
+        if not sets.seeds:
+            return self.seeds, sets.compared_seeds or self.compared_seeds
+        return sets.seeds, sets.compared_seeds or _among(self.compared_seeds, sets.seeds) or sets.seeds[:1]
+
+    def on(self, asked: tuple[int, ...]) -> "Profile":
+        """The profile on other seeds: a piece of it, or seeds that it does not have.
+
+        Seeds of the profile are used where the profile uses them: asked for 3 to 5, components are compared on those of
+        them that it compares on, and an attack with seeds of its own runs on those of them that are its own. What has
+        none of them stays at the profile's, which an earlier piece has made or this one makes, so that every piece has
+        the comparisons of the whole and no others. Seeds that the profile does not have are measured for each attack;
+        where there are no others, the first of them is compared and swept.
+        """
+        new = tuple(seed for seed in asked if seed not in self.seeds)
+        first = new[:1] if len(new) == len(asked) else ()
+
+        def few(own: tuple[int, ...]) -> tuple[int, ...]:
+            return _among(asked, own) or first or own
+
+        further = {}
+        for name, sets in self.further.items():
+            seeds, compared = self.own_seeds(sets)
+            seeds = _among(asked, (*seeds, *new)) or seeds
+            further[name] = dataclasses.replace(sets, seeds=seeds, compared_seeds=few(compared))
+        compared = few(_among(self.compared_seeds, self.seeds) or self.seeds[:1])
+        swept = self.swept_seeds and few(self.swept_seeds)
+        return dataclasses.replace(self, seeds=asked, further=further, compared_seeds=compared, swept_seeds=swept)
+
     def varied(self, overrides: dict[str, Any]) -> "Profile":
         """The profile with other settings, by dotted key; a point of a sweep has no sweeps of its own.
 
@@ -339,6 +381,10 @@ class Profile:
         """Those of the settings, by dotted key, that differ from the profile's own."""
         values = dataclasses.asdict(self)
         return {key: value for key, value in settings.items() if _at(values, key.split(".")) != value}
+
+
+def _among(seeds: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(seed for seed in seeds if seed in others)
 
 
 def _at_least(name: str, value: float, least: float) -> None:

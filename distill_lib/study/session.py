@@ -53,7 +53,7 @@ def open_study(
         pretrain: Pre-training set in place of the profile's.
         attack: The only attack, in place of all of the profile's.
         downstream: Attacked sets in place of the profile's.
-        seeds: Seeds in place of the profile's.
+        seeds: Seeds in place of the profile's; which of them are compared and swept: `Profile.on`.
         device: `auto`, `cpu` or `cuda`; `auto` takes the profile's.
         overrides: Settings by dotted key. What they give is shown and not written to the result tables.
 
@@ -62,10 +62,9 @@ def open_study(
     """
     settings = load_profile(profile, overrides)
     settings = _only(settings, attack) if attack else settings
-    changes = {"pretrain": pretrain, "downstream": tuple(downstream), "seeds": tuple(seeds)}
+    changes = {"pretrain": pretrain, "downstream": tuple(downstream)}
     settings = replace(settings, **{name: value for name, value in changes.items() if value})
-    compared = tuple(seed for seed in settings.seeds if seed in settings.compared_seeds)
-    settings = replace(settings, compared_seeds=compared or settings.seeds[:1])
+    settings = settings.on(tuple(seeds) or settings.seeds)
     result = os.environ.get("DISTILL_RESULT")
     return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
 
@@ -76,7 +75,8 @@ def _only(settings: Profile, attack: str) -> Profile:
     own = settings.further.get(attack, Further(settings.downstream, settings.compared))
     compared = own.compared or own.downstream[0]
     sweeps = tuple(sweep for sweep in settings.sweeps if (sweep.attack or settings.attack) == attack)
-    changes = {"further": {}, "downstream": own.downstream, "compared": compared, "sweeps": sweeps}
+    seeds = dict(zip(("seeds", "compared_seeds"), settings.own_seeds(own), strict=True))
+    changes = {"further": {}, "downstream": own.downstream, "compared": compared, "sweeps": sweeps, **seeds}
     return replace(settings, attack=attack, **changes)
 
 
@@ -136,8 +136,13 @@ class Study:
     # ---- cells -------------------------------------------------------------------------------------------------
 
     def attacks(self) -> dict[str, Further]:
-        """Every attack of this study, with the downstream sets it is measured on; the main one first."""
-        return {self.profile.attack: Further(self.profile.downstream, self.profile.compared), **self.profile.further}
+        """Every attack of this study, with the downstream sets and seeds it is measured on; the main one first."""
+        profile, main = self.profile, Further(self.profile.downstream, self.profile.compared)
+        seeds = {name: profile.own_seeds(sets) for name, sets in {profile.attack: main, **profile.further}.items()}
+        return {
+            name: replace(profile.further.get(name, main), seeds=own, compared_seeds=compared)
+            for name, (own, compared) in seeds.items()
+        }
 
     def clean(self, downstream: str, seed: int, attack: str | None = None) -> Cell:
         """The encoder before the attack, measured under the attack's trigger and target."""
@@ -155,7 +160,7 @@ class Study:
             self.attacked(name, seed, attack)
             for attack, sets in self.attacks().items()
             for name in sets.downstream
-            for seed in self.profile.seeds
+            for seed in sets.seeds
         ]
 
     def compared(self) -> list[Cell]:
@@ -164,7 +169,7 @@ class Study:
             self.attacked(sets.compared, seed, attack)
             for attack, sets in self.attacks().items()
             if sets.compared
-            for seed in self.profile.compared_seeds
+            for seed in sets.compared_seeds
         ]
 
     def under(self, attack: str, settings: dict[str, Any] | None = None) -> Stages:
@@ -302,7 +307,7 @@ class Study:
         return (
             f"{profile.name}: {profile.summary}\n"
             f"pre-trained on {profile.pretrain}, attacked for {', '.join(profile.downstream)}; "
-            f"seeds {list(profile.seeds)}\n"
+            f"seeds {list(profile.seeds)}, compared on {list(profile.compared_seeds)}\n"
             f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}; "
             f"{self.stages.device}, {self.stages.precision}; the defender holds {self.stages.share_size()} clean images"
         )

@@ -40,7 +40,8 @@ def swept(study: Study, sweep: Sweep) -> pandas.DataFrame:
     attack = sweep.attack or study.profile.attack
     sets = study.attacks()[attack]
     where = sets.compared or sets.downstream[0]
-    bases = [study.attacked(where, seed, attack) for seed in study.profile.compared_seeds]
+    seeds = study.profile.swept_seeds or sets.compared_seeds
+    bases = [study.attacked(where, seed, attack) for seed in seeds]
     return pandas.concat([_point(study, sweep, bases, point) for point in sweep.points()], ignore_index=True)
 
 

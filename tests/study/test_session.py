@@ -27,8 +27,50 @@ def study(tmp_path, monkeypatch):
 def test_parameters_replace_the_profile(study):
     other = open_study(TINY, attack="badencoder", downstream=["shapes"], seeds=[4, 5])
     assert [(cell.downstream, cell.seed) for cell in other.everywhere()] == [("shapes", 4), ("shapes", 5)]
-    assert [cell.seed for cell in other.compared()] == [4]  # none of the profile's compared seeds: the first
+    assert [cell.seed for cell in other.compared()] == [4]  # seeds that the profile does not have: the first
     assert [(cell.downstream, cell.seed) for cell in study.everywhere()] == [("patterns", 0), ("shapes", 0)]
+
+
+SEEDS = {
+    "seeds": [0, 1, 2, 3, 4, 5],
+    "compared_seeds": [0, 1],
+    "swept_seeds": [1, 2],
+    "further.ctrl": {"downstream": ["shapes"], "compared": "shapes", "seeds": [0, 2], "compared_seeds": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "compared", "swept", "ctrl", "ctrl_compared"),
+    [
+        ([], [0, 1], [1, 2], [0, 2], [0]),
+        ([0, 1, 2, 3, 4, 5], [0, 1], [1, 2], [0, 2], [0]),  # as the runner says it
+        ([1, 2], [1], [1, 2], [2], [0]),
+        ([3, 4, 5], [0, 1], [1, 2], [0, 2], [0]),  # a piece compares no other seeds than the whole
+        ([5, 6], [0, 1], [1, 2], [6], [0]),
+        ([100, 101], [100], [100], [100, 101], [100]),  # all are new
+    ],
+)
+def test_seeds_that_are_asked_for_are_a_piece_of_the_profile(study, asked, compared, swept, ctrl, ctrl_compared):
+    found = open_study(TINY, seeds=asked, overrides=SEEDS)
+    cells = {"badencoder": [], "ctrl": []}
+    for cell in found.compared():
+        cells[cell.attack].append(cell.seed)
+    main = [cell.seed for cell in found.everywhere() if cell.downstream == "patterns"]
+    assert main == (asked or SEEDS["seeds"])
+    assert cells["badencoder"] == compared
+    assert found.profile.swept_seeds == tuple(swept)
+    assert found.attacks()["ctrl"].seeds == tuple(ctrl)
+    assert found.attacks()["ctrl"].compared_seeds == tuple(ctrl_compared)
+
+
+def test_an_attack_without_seeds_of_its_own_has_the_profiles(study):
+    attacks = open_study(TINY, overrides={"seeds": [0, 1], "compared_seeds": [1]}).attacks()
+    assert {(sets.seeds, sets.compared_seeds) for sets in attacks.values()} == {((0, 1), (1,))}
+
+
+def test_an_attack_alone_keeps_its_seeds(study):
+    alone = open_study(TINY, attack="ctrl", overrides=SEEDS)
+    assert (alone.profile.seeds, alone.profile.compared_seeds) == ((0, 2), (0,))
 
 
 def test_the_recipe_changes_one_component_at_a_time(study):
