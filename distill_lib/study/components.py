@@ -1,7 +1,7 @@
 """Teachers, students and plain defences: how each is made, and the augmented images that its making costs."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from distill_lib.defences.bn_reset import BNResetConfig, bn_reset
@@ -16,6 +16,7 @@ from distill_lib.training.simclr import SimCLRConfig
 from distill_lib.vision.augment import Augmentation
 
 if TYPE_CHECKING:
+    from distill_lib.study.config import Defender
     from distill_lib.study.stages import Stages
 
 # Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:
@@ -80,44 +81,52 @@ def renormalised(stages: "Stages", start: Artefact, seed: int) -> Artefact:
 
 def attention_distilled(stages: "Stages", cell: Cell) -> Artefact:
     """NAD: the poisoned encoder learns the attention of its own fine-tuned copy."""
-    (teacher, spent), student = TEACHERS["finetuned"](stages, cell), stages.attacked(cell.seed, cell.downstream)
-    config = nad_config(stages.defender_schedule(stages.profile.defender.views - spent))
-    return stages.distilled_from(teacher, student, replace(config, augmentation=stages.defender_views()), cell.seed)
+    teacher, budget = TEACHERS["finetuned"], stages.profile.defender
+    config = nad_config(stages.defender_schedule(budget.views - teacher.views(budget)))
+    pair = teacher.make(stages, cell), _attacked(stages, cell)
+    return stages.distilled_from(*pair, replace(config, augmentation=stages.defender_views()), cell.seed)
 
 
 def _attacked(stages: "Stages", cell: Cell) -> Artefact:
     return stages.attacked(cell.seed, cell.downstream)
 
 
-def _teacher(make: Callable) -> Callable:
-    """A teacher that costs what the profile gives to teachers."""
+@dataclass(frozen=True)
+class Part:
+    """A teacher, or a student before the distillation.
 
-    def made(stages: "Stages", cell: Cell) -> tuple[Artefact, int]:
-        views = stages.profile.defender.teacher_views
-        return make(stages, cell, views), views
+    Attributes:
+        encoder: (stages, cell, views) -> it, made with so many views; None: random weights.
+        views: The defender's budget -> what it may cost.
+    """
 
-    return made
+    encoder: Callable[["Stages", Cell, int], Artefact | None]
+    views: Callable[["Defender"], int] = lambda budget: 0
+
+    def make(self, stages: "Stages", cell: Cell) -> Artefact | None:
+        """The encoder that a distillation of this cell starts with."""
+        return self.encoder(stages, cell, self.views(stages.profile.defender))
 
 
-def _warmed(stages: "Stages", cell: Cell) -> tuple[Artefact, int]:
-    views = stages.profile.defender.warmup_views
-    return repaired(stages, None, views, cell.seed), views
+def _teacher(encoder: Callable) -> Part:
+    return Part(encoder, lambda budget: budget.teacher_views)
 
 
-# name -> (stages, cell) -> the encoder (None: random weights) and the views its making cost
 TEACHERS = {
-    "poisoned": lambda stages, cell: (_attacked(stages, cell), 0),
+    "poisoned": Part(lambda stages, cell, views: _attacked(stages, cell)),
     "finetuned": _teacher(lambda stages, cell, views: repaired(stages, _attacked(stages, cell), views, cell.seed)),
     "pruned": _teacher(lambda stages, cell, views: pruned(stages, _attacked(stages, cell), views, cell.seed)),
     "scratch": _teacher(lambda stages, cell, views: repaired(stages, None, views, cell.seed, FRESH_TEACHER)),
-    "clean": lambda stages, cell: (stages.pretrained(cell.seed), 0),
-    "random": lambda stages, cell: (stages.untrained(cell.seed), 0),
+    "clean": Part(lambda stages, cell, views: stages.pretrained(cell.seed)),
+    "random": Part(lambda stages, cell, views: stages.untrained(cell.seed)),
 }
 CONTROLS = ("clean", "random")  # teachers that no defender has: the ceiling and the floor
 STUDENTS = {
-    "random": lambda stages, cell: (None, 0),
-    "warmup": _warmed,
-    "copy": lambda stages, cell: (_attacked(stages, cell), 0),
+    "random": Part(lambda stages, cell, views: None),
+    "warmup": Part(
+        lambda stages, cell, views: repaired(stages, None, views, cell.seed), lambda budget: budget.warmup_views
+    ),
+    "copy": Part(lambda stages, cell, views: _attacked(stages, cell)),
 }
 # name -> (stages, cell) -> the defended encoder; each may spend all the views
 DEFENCES = {

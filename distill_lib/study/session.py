@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distill_lib import plots
 from distill_lib.errors import UsageError, choose
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study import tables
 from distill_lib.study.backdoors import BACKDOORS
@@ -104,8 +105,10 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _largest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
+def rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
+    """Rows of the same cell at any seed; the target may be another at each, where the attack finds it."""
+    names = [each.name for each in fields(Cell) if each.name not in ("target", "seed")]
+    return rows[pandas.concat([rows[name] == getattr(cell, name) for name in names], axis=1).all(axis=1)]
 
 
 def repository() -> Path:
@@ -233,27 +236,20 @@ class Study:
             rows.append(self._rows_of(cell, measured, {"encoder": "random"}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
 
-    def prices(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
-        """Seconds and peak memory that each cell's defence took, its teacher and warm-up included.
+    def whole(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """The rows of these cells at every seed measured so far, in the cells' order: a run in pieces is shown whole.
 
-        Returns:
-            The cell's columns, `wall_s`, `peak_rss_mb` and `peak_device_mb` (empty where no GPU was used).
+        Reported and exploration seeds are never mixed: those of the kind that this study runs on.
+
+        Args:
+            cells: Which encoders under which attack on which set; their seeds and targets do not count.
+            settings: Other settings of the profile, by dotted key.
         """
-        rows = []
-        for cell in cells:
-            costs = list(self._costs(self.under(cell.attack, settings).encoder_of(cell)))
-            peaks = {name: _largest(each.get(name) for each in costs) for name in ("peak_rss_mb", "peak_device_mb")}
-            rows.append({**cell.identity(), "wall_s": sum(each["wall_s"] for each in costs), **peaks})
-        return pandas.DataFrame(rows)
-
-    def _costs(self, artefact: Artefact) -> Iterator[dict[str, Any]]:
-        """The costs of an artefact and of the defender's artefacts that it was made from."""
-        yield artefact.cost
-        for part in ("start", "teacher", "student"):
-            for kind in ("repaired", "distilled"):
-                found = self.stages.store.find(kind, str(artefact.config.get(part)))
-                if found:
-                    yield from self._costs(found)
+        rows = self.table(settings)
+        exploring = min(self.profile.seeds) >= EXPLORATION_SEEDS
+        rows = rows[(rows["seed"] >= EXPLORATION_SEEDS) == exploring]
+        places = dict.fromkeys(replace(cell, target=0, seed=0) for cell in cells)
+        return pandas.concat([rows_like(rows, place) for place in places], ignore_index=True)
 
     def _rows_of(self, cell: Cell, measured: Artefact, setting: dict[str, Any]) -> dict[str, Any]:
         """File a measurement's rows, one a probe, and give the primary probe's."""
@@ -342,11 +338,11 @@ class Study:
 
     def teacher(self, cell: Cell, name: str) -> Encoder:
         """A teacher for an attacked cell."""
-        return self.stages.encoder(choose("teacher", name, TEACHERS)(self.under(cell.attack), cell)[0])
+        return self.stages.encoder(choose("teacher", name, TEACHERS).make(self.under(cell.attack), cell))
 
     def student(self, cell: Cell, name: str) -> Encoder:
         """A student as it is before the distillation."""
-        start = choose("student", name, STUDENTS)(self.under(cell.attack), cell)[0]
+        start = choose("student", name, STUDENTS).make(self.under(cell.attack), cell)
         return self.stages.encoder(start) if start else self.stages.fresh(cell.seed + FRESH_STUDENT)
 
     def sample(self, downstream: str, count: int = 1000) -> tuple[Tensor, Tensor]:

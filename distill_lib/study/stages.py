@@ -227,19 +227,25 @@ class Stages:
 
     def distilled(self, cell: Cell) -> Artefact:
         """A student distilled from a teacher, on the views that their own making has left over."""
+        settings = self.profile.distillation
+        config = self.distillation(cell.teacher, cell.student, cell.loss)
+        teacher, student = TEACHERS[cell.teacher].make(self, cell), STUDENTS[cell.student].make(self, cell)
+        start_end = {name: getattr(settings, name) for name in ("fresh_stages", "bn_reset")}
+        return self.distilled_from(teacher, student, config, cell.seed, **start_end)
+
+    def distillation(self, teacher: str, student: str, loss: str) -> DistilConfig:
+        """Settings of a distillation, as long as the views that teacher and student leave over pay for."""
         settings, budget = self.profile.distillation, self.profile.defender
-        teacher, spent_teacher = choose("teacher", cell.teacher, TEACHERS)(self, cell)
-        student, spent_student = choose("student", cell.student, STUDENTS)(self, cell)
-        loss = resolve(cell.loss, settings.weights.get(cell.loss))
+        parts = choose("teacher", teacher, TEACHERS), choose("student", student, STUDENTS)
+        weight = resolve(loss, settings.weights.get(loss)).weight
         same = {name: getattr(settings, name) for name in ("nt_xent_weight", "mixup", "cosine_weight")}
-        same |= {"weight": loss.weight, "augmentation": self.defender_views()}
-        config = DistilConfig(self.defender_schedule(VIEWS), cell.loss, **same)  # tells the views a step takes
-        left = budget.views - spent_teacher - spent_student
+        same |= {"weight": weight, "augmentation": self.defender_views()}
+        config = DistilConfig(self.defender_schedule(VIEWS), loss, **same)  # tells the views a step takes
+        left = budget.views - sum(part.views(budget) for part in parts)
         schedule = self.defender_schedule(left, config.views_per_image)
         if settings.steps:
             schedule = replace(schedule, steps=settings.steps)
-        start_end = {name: getattr(settings, name) for name in ("fresh_stages", "bn_reset")}
-        return self.distilled_from(teacher, student, replace(config, schedule=schedule), cell.seed, **start_end)
+        return replace(config, schedule=schedule)
 
     def distilled_from(
         self,

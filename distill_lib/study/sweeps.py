@@ -1,7 +1,6 @@
-"""What is measured beside the main table: sweeps of the profile, and the table of what a defence needs."""
+"""What is measured beside the main table: sweeps of the profile, and its own recipes."""
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas
@@ -9,12 +8,10 @@ import pandas
 from distill_lib.evaluation.cells import shared_seeds
 from distill_lib.evaluation.goals import goals
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
-from distill_lib.study.components import DEFENCES
 from distill_lib.study.config import RECIPE, STAGES, Recipe, Sweep
-from distill_lib.study.session import Study
+from distill_lib.study.session import Study, rows_like
 
 WHERE = ("pretrain", "attack", "downstream")
-WHAT = ("stage", "defence", "teacher", "student", "loss")
 SWEPT_COLUMNS = ("sweep", "axis", "x", "line", *DISTILLATION_COLUMNS)
 NOTHING = "This profile has no such sweep."
 
@@ -98,14 +95,8 @@ def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any])
     for name, each in cells.items():
         words = [sweep.words.get(name, name)]
         words += [_words(sweep, key, point[key]) for key in others if key not in sweep.panels]
-        parts.append(_rows_like(rows, each[0]).assign(**about, line=_joined(words)))
+        parts.append(rows_like(rows, each[0]).assign(**about, line=_joined(words)))
     return pandas.concat(parts)[list(SWEPT_COLUMNS)]
-
-
-def _rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
-    """Rows of the same cell at any seed; the target may be another at each, where the attack finds it."""
-    same = [rows[column] == getattr(cell, column) for column in (*WHERE, *WHAT)]
-    return rows[pandas.concat(same, axis=1).all(axis=1)]
 
 
 def _values(settings: dict[str, Any]) -> str:
@@ -131,70 +122,22 @@ def tested(study: Study, bases: list[Cell]) -> pandas.DataFrame:
 
     Args:
         study: The study.
-        bases: Attacked cells.
+        bases: Attacked cells; each counts at every seed measured so far.
 
     Returns:
         Columns: `recipe`, those of `goals`.
     """
-    clean, attacked = (study.measure(named(study, bases, stage)) for stage in STAGES)
+    clean, attacked = (everywhere(study, named(study, bases, stage)) for stage in STAGES)
     recipes = [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *study.profile.recipes]
     found = []
     for recipe in recipes:
-        rows = study.measure(named(study, bases, recipe.cell), recipe.settings)
+        rows = everywhere(study, named(study, bases, recipe.cell), recipe.settings)
         found.append(goals(rows, clean, attacked).assign(recipe=recipe.name))
     table = pandas.concat(found, ignore_index=True)
     return table[["recipe", *table.columns.drop("recipe")]]
 
 
-# ---- the necessity table --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ingredient:
-    """A row of the necessity table: a defence, or the recipe with one ingredient taken away.
-
-    Attributes:
-        row: Its name in the table.
-        cell: As in a sweep.
-        changes: Components of the recipe that are another one.
-        settings: Settings that are others.
-    """
-
-    row: str
-    cell: str = RECIPE
-    changes: dict[str, str] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-def ingredients(study: Study) -> list[Ingredient]:
-    """All rows, the recipe first; with a distillation weight of 0 the warmed-up student trains on alone."""
-    no_loss = {f"distillation.weights.{study.profile.distillation.loss}": 0.0}
-    return [
-        Ingredient("recipe"),
-        Ingredient("recipe, NT-Xent weight 0", settings={"distillation.nt_xent_weight": 0.0}),
-        Ingredient("recipe, distillation weight 0", settings=no_loss),
-        Ingredient("recipe, clean teacher", changes={"teacher": "clean"}),
-        Ingredient("recipe, random teacher", changes={"teacher": "random"}),
-        *(Ingredient(name, name) for name in DEFENCES),
-    ]
-
-
-def necessity(study: Study, bases: list[Cell]) -> pandas.DataFrame:
-    """Measure every row of the necessity table on attacked cells, and what each took.
-
-    Returns:
-        Columns: `row`, those of the result table, `wall_s` (seconds) and `peak_rss_mb`; the last two only where this
-        store made the encoder.
-    """
-    columns = ["row", *DISTILLATION_COLUMNS, "wall_s", "peak_rss_mb"]
-    return pandas.concat([_priced(study, bases, each) for each in ingredients(study)], ignore_index=True)[columns]
-
-
-def _priced(study: Study, bases: list[Cell], one: Ingredient) -> pandas.DataFrame:
-    cells = study.recipe(bases, **one.changes) if one.cell == RECIPE else named(study, bases, one.cell)
-    study.measure(cells, one.settings)
-    rows, prices = study.table(one.settings), study.prices(cells, one.settings)
-    places = {(cell.attack, cell.downstream): cell for cell in cells}
-    rows = pandas.concat([_rows_like(rows, cell) for cell in places.values()])
-    identity = ["attack", "downstream", "seed"]
-    return rows.merge(prices[[*identity, "wall_s", "peak_rss_mb"]], "left", identity).assign(row=one.row)
+def everywhere(study: Study, cells: list[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+    """Measure cells; their rows with those of earlier runs' seeds."""
+    study.measure(cells, settings)
+    return study.whole(cells, settings)

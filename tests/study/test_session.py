@@ -9,7 +9,6 @@ from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
 from distill_lib.study.cells import DISTILLATION_COLUMNS
 from distill_lib.study.session import Study, open_study
-from distill_lib.study.stages import Stages
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
@@ -140,16 +139,6 @@ def test_the_tuning_table_is_the_profiles_own_or_empty(study):
     folder.mkdir(parents=True)
     (folder / "tuning.csv").write_text("loss,weight,seed,acc,asr,n_test\nkd,1.0,100,30.0,10.0,400\n")
     assert study.tuning()["acc"].tolist() == [30.0]
-
-
-def test_prices_are_sums_and_largest_peaks_and_older_files_will_do(study, monkeypatch):
-    parts = [{"wall_s": 2.0, "peak_rss_mb": 5.0}, {"wall_s": 3.0, "peak_rss_mb": 4.0, "peak_device_mb": 7.0}]
-    monkeypatch.setattr(Stages, "encoder_of", lambda self, cell: None)
-    monkeypatch.setattr(Study, "_costs", lambda self, artefact: iter(parts))
-    (row,) = study.prices(study.compared()).to_dict("records")
-    assert (row["wall_s"], row["peak_rss_mb"], row["peak_device_mb"]) == (5.0, 5.0, 7.0)
-    parts.pop()
-    assert study.prices(study.compared())["peak_device_mb"].isna().all()
 
 
 def test_a_table_of_other_settings_holds_their_rows_alone(study):

@@ -12,7 +12,7 @@ from distill_lib.study import sweeps as module
 from distill_lib.study.config import Sweep
 from distill_lib.study.session import open_study
 from distill_lib.study.stages import Stages
-from distill_lib.study.sweeps import NOTHING, Sweeps, ingredients, named, necessity, overview, swept
+from distill_lib.study.sweeps import NOTHING, Sweeps, named, overview, swept, tested
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
@@ -85,6 +85,16 @@ def test_earlier_seeds_are_found_in_the_tables(study):
     assert set(rows["seed"]) == {0, 7}
 
 
+def test_recipes_are_tested_on_every_seed_measured_so_far(study):
+    tested(study, study.compared())
+    study.finish()
+    later = open_study(TINY, attack="badencoder", seeds=[7])
+    found = tested(later, later.compared())
+    assert found[["recipe", "n", "met"]].values.tolist() == [
+        ["published", 2, "not planted"], ["fine-tuning alone", 2, "not planted"],
+    ]  # fmt: skip
+
+
 def test_sections_measure_once_and_the_rest_comes_with_the_figure(study, monkeypatch):
     calls = []
     monkeypatch.setattr(module, "swept", lambda study, sweep: calls.append(sweep.name) or swept(study, sweep))
@@ -112,17 +122,3 @@ def test_a_profile_without_sweeps_has_no_rows(study):
     study.profile = study.profile.varied({})
     assert Sweeps(study, "harm").rows().empty
     assert "line" in Sweeps(study, "harm").rows()
-
-
-def test_the_necessity_table_takes_one_ingredient_away_at_a_time(study, monkeypatch):
-    monkeypatch.setattr(type(study), "_costs", lambda self, artefact: iter([{"wall_s": 2.0, "peak_rss_mb": 5.0}]))
-    monkeypatch.setattr(Stages, "encoder_of", lambda self, cell: None)
-    rows = necessity(study, study.compared())
-    assert list(rows["row"]) == [one.row for one in ingredients(study)]
-    by_row = rows.set_index("row")
-    assert by_row.loc["recipe, clean teacher", "teacher"] == "clean"
-    assert by_row.loc["nad", "defence"] == "nad"
-    assert (by_row["wall_s"] == 2.0).all()
-    settings = {one.row: one.settings for one in ingredients(study)}
-    assert settings["recipe, distillation weight 0"] == {"distillation.weights.at": 0.0}
-    assert study.profile.varied(settings["recipe, NT-Xent weight 0"]).distillation.nt_xent_weight == 0.0
