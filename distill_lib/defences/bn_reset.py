@@ -23,7 +23,7 @@ class BNResetConfig:
     """Settings of the re-estimation.
 
     Attributes:
-        batch: Images a forward; the last of a pass is dropped if it is smaller, unless it is the only one.
+        batch: Images a forward at most; a pass takes all images, in batches of one size, give or take an image.
         passes: Over the images, each in an order of its own.
         augmentation: Of the views that are averaged over, such as those of pre-training; None: the images as they are,
             as the downstream task will see them.
@@ -62,11 +62,12 @@ def bn_reset(encoder: nn.Module, images: Tensor, config: BNResetConfig | None = 
     config = config or BNResetConfig()
     if len(images) < 2:
         raise UsageError(f"batch norm cannot be re-estimated on {len(images)} images; allowed: 2 or more")
-    source, batch, batches = generator(seed, images.device), min(config.batch, len(images)), 0
+    source, batches = generator(seed, images.device), 0
+    parts = min(-(-len(images) // config.batch), len(images) // 2)  # a batch has 2 images at least
     with _averaging(encoder):
         for _ in range(config.passes):
             order = torch.randperm(len(images), generator=source, device=images.device)
-            for rows in order[: len(order) // batch * batch].split(batch):
+            for rows in order.tensor_split(parts):
                 part = images[rows]
                 encoder(config.augmentation(part, source) if config.augmentation else to_unit(part))
                 batches += 1

@@ -47,17 +47,28 @@ def test_after_one_batch_eval_mode_gives_what_train_mode_gave(encoder, share):
 
 
 def test_batches_are_averaged_plainly(encoder, share):
-    """Not exponentially: each of the 2 x 2 batches counts a quarter; the 40 images' last 8 are dropped."""
+    """Not exponentially: each of the 2 x 3 batches counts a sixth; every image is in one of each pass."""
     config = BNResetConfig(batch=16, passes=2)
-    assert bn_reset(encoder, share, config, seed=6) == 4
+    assert bn_reset(encoder, share, config, seed=6) == 6
     source = torch.Generator().manual_seed(6)
-    batches = [rows for _ in range(2) for rows in torch.randperm(40, generator=source)[:32].split(16)]
+    batches = [rows for _ in range(2) for rows in torch.randperm(40, generator=source).split([14, 13, 13])]
     inputs = [stem(encoder, share[rows]).transpose(0, 1).flatten(1) for rows in batches]
     mean = torch.stack([each.mean(1) for each in inputs]).mean(0)
     variance = torch.stack([each.var(1) for each in inputs]).mean(0)
     torch.testing.assert_close(encoder.bn.running_mean, mean, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(encoder.bn.running_var, variance, atol=1e-5, rtol=1e-4)
-    assert {int(each.num_batches_tracked) for each in norms(encoder)} == {4}
+    assert {int(each.num_batches_tracked) for each in norms(encoder)} == {6}
+
+
+@pytest.mark.parametrize(("batch", "passes", "batches"), [(40, 1, 1), (39, 1, 2), (20, 3, 6), (2, 1, 20)])
+def test_all_images_are_used(encoder, share, batch, passes, batches):
+    seen = []
+    encoder.conv.register_forward_hook(lambda module, inputs, _: seen.append(len(inputs[0])))
+    assert bn_reset(encoder, share, BNResetConfig(batch=batch, passes=passes)) == batches
+    assert sum(seen) == passes * len(share)
+    assert max(seen) <= batch
+    assert max(seen) - min(seen) <= 1
+    assert bn_reset(encoder, share[:3], BNResetConfig(batch=2)) == 1  # not 2 and 1
 
 
 def test_nothing_but_the_statistics_changes(any_encoder, share, same):
