@@ -33,6 +33,7 @@ class Backdoor:
         references: (stages, seed, downstream set) -> rows of the downstream training images that triggered images are
             to look like.
         settled: Whether the target is a setting, and no result of the attack.
+        check: (stages, downstream set) -> a UsageError where the images at hand cannot hold the attack.
         poison: (stages, seed) -> the poisoned pre-training set, where the attack poisons it.
     """
 
@@ -41,6 +42,7 @@ class Backdoor:
     target: Callable[["Stages", int, str], int]
     references: Callable[["Stages", int, str], list[int]]
     settled: bool
+    check: Callable[["Stages", str], None]
     poison: Callable[["Stages", int], poisoned_data.Poisoned] | None = None
 
 
@@ -83,6 +85,14 @@ def _set_target(stages: "Stages", seed: int, downstream: str) -> int:
     return target
 
 
+def _check_class(stages: "Stages", downstream: str, target: int) -> None:
+    """UsageError unless the target class has images to train heads on and to measure."""
+    for split, images in zip(("training", "test"), stages.downstream(downstream), strict=True):
+        if not (images.labels == target).any():
+            present = ", ".join(map(str, images.labels.unique().tolist()))
+            raise UsageError(f"target class {target} has no {split} image in {downstream!r}; allowed: {present}")
+
+
 def _surest(stages: "Stages", encoder, downstream: str, seed: int, target: int, count: int) -> list[int]:
     """Rows of the training images of the target class of which a head on the encoder is surest."""
     train = stages.downstream(downstream)[0]
@@ -114,8 +124,14 @@ def _on_data(poison: Callable, settings: Callable[[Profile], Any], trigger: Call
         described = {"attack": stages.profile.attack, "poison": asdict(config), **stages.pretraining_settings()}
         return stages.made("attacked", seed, described, None, change, fresh=0)
 
+    def check(stages: "Stages", downstream: str) -> None:
+        config, images = settings(stages.profile), stages.images(stages.profile.pretrain, stages.pretraining_split)
+        poison(images.images, images.labels, config, 0)
+        if downstream == stages.profile.pretrain:
+            _check_class(stages, downstream, config.poisoned_class)
+
     references = lambda *where: aimed(*where).metrics["references"]  # noqa: E731
-    return Backdoor(trigger, attacked, _found_target, references, settled=False, poison=poison_all)
+    return Backdoor(trigger, attacked, _found_target, references, settled=False, check=check, poison=poison_all)
 
 
 def aimed(stages: "Stages", seed: int, downstream: str) -> Artefact:
@@ -160,6 +176,7 @@ BACKDOORS: dict[str, Backdoor] = {
         _set_target,
         lambda stages, seed, downstream: stages.attacked(seed, downstream).metrics["references"],
         settled=True,
+        check=lambda stages, downstream: _check_class(stages, downstream, stages.target(downstream, 0)),
     ),
     "poisoned_data": _on_data(
         poisoned_data.poison, lambda profile: profile.poisoned_data, lambda profile: profile.poisoned_data.trigger()

@@ -333,6 +333,11 @@ class Profile:
             raise UsageError(f"defender.share is {self.defender.share}; allowed: above 0, at most 1")
         if self.defender.teacher + self.defender.warmup >= 1:
             raise UsageError("defender.teacher + defender.warmup leave no views to distil; their sum must be below 1")
+        if self.defender.disjoint and self.defender.source:
+            raise UsageError(
+                f"defender.disjoint and defender.source {self.defender.source!r} exclude each other, as the attacker's "
+                "shadow images are of the pre-training set; allowed: one of them"
+            )
         if not 0 <= self.defender.contaminated <= 1:
             raise UsageError(f"defender.contaminated is {self.defender.contaminated}; allowed: 0 to 1")
 

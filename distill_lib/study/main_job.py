@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.study import tables
 from distill_lib.study.config import PROFILES, Profile, load_profile
@@ -91,19 +92,36 @@ def _stages(source: str, device: str | None, data_dir: Path | None):
 
 
 def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
-    """Find out at once whether the profile can run here.
+    """Find out at once whether the profile can run here: nothing that images and settings tell is left for later.
 
     Raises:
-        UsageError: If there is no such device, or an image set is missing or wrong.
+        UsageError: If there is no such device, an image set is missing or wrong, a class to poison or to aim at has no
+            image, or the defender has too few; at a point of a sweep or in a recipe, its name is said.
     """
-    stages = _stages(job.source, device, data_dir)
-    for attack, sets in {job.profile.attack: job.profile, **job.profile.further}.items():
-        under = stages.under(replace(job.profile, attack=attack))
-        for name in sets.downstream:
-            if under.backdoor.settled:
-                under.target(name, seed=0)
+    stages, profile = _stages(job.source, device, data_dir), job.profile
+    attacks = {profile.attack: profile, **profile.further}
+    for attack, sets in attacks.items():
+        for name in dict.fromkeys([*sets.downstream, sets.compared or sets.downstream[0]]):
             stages.facts(name, "test")
-    stages.share_size()
+            _check_settings(stages, profile, attack, name)
+    for sweep in profile.sweeps:
+        sets = attacks[sweep.attack or profile.attack]
+        for point in sweep.points():
+            where = sets.compared or sets.downstream[0], f"sweep {sweep.name!r}: "
+            _check_settings(stages, profile.varied(point), sweep.attack or profile.attack, *where)
+    for recipe in profile.recipes:
+        where = profile.downstream[0], f"recipe {recipe.name!r}: "
+        _check_settings(stages, profile.varied(recipe.settings), profile.attack, *where)
+
+
+def _check_settings(stages, profile: Profile, attack: str, downstream: str, whose: str = "") -> None:
+    under = stages.under(replace(profile, attack=attack))
+    try:
+        under.check_share()
+        under.trigger()
+        under.backdoor.check(under, downstream)
+    except UsageError as error:
+        raise UsageError(f"{whose}{error}") from None
 
 
 def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distill_lib.data import ImageSet, clean_share, holdout, load
+from distill_lib.data.splits import FEWEST
 from distill_lib.defences.bn_reset import bn_reset as renew_statistics
 from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.distillation.losses import resolve
@@ -148,8 +149,9 @@ class Stages:
         """The defender's images, uint8 (N, 3, H, W): clean, unless the profile contaminates them.
 
         Raises:
-            UsageError: If there are too few, or none outside the attacker's shadow images.
+            UsageError: As `check_share`.
         """
+        self.check_share()
         settings, images = self.profile.defender, self.pretraining
         if settings.source:
             images = self.images(settings.source).to(self.device)
@@ -162,6 +164,34 @@ class Stages:
     def share_size(self) -> int:
         """How many they are: a share of the pre-training set, wherever they come from."""
         return round(self.profile.defender.share * self.pretraining_facts.count)
+
+    def check_share(self) -> None:
+        """See from sizes alone whether the defender's images can be had.
+
+        Raises:
+            UsageError: If there are too few, none outside the attacker's shadow images, or none to contaminate.
+        """
+        settings, (name, there) = self.profile.defender, (self.profile.pretrain, self.pretraining_facts.count)
+        if settings.source:
+            name, there = settings.source, self.facts(settings.source).count
+        if settings.disjoint:
+            there -= self.shadow_size()
+            if there <= 0:
+                raise UsageError(
+                    f"defender.disjoint leaves no image, as the attacker holds all {self.shadow_size()}; "
+                    "allowed: with injection.shadow below that"
+                )
+        count = min(self.share_size(), there)
+        if count < FEWEST:
+            raise UsageError(
+                f"defender.share {settings.share} gives the defender {count} images of {name!r}; "
+                f"allowed: {FEWEST} images or more"
+            )
+        if settings.contaminated and not round(settings.contaminated * count):
+            raise UsageError(
+                f"defender.contaminated {settings.contaminated} of the defender's {count} images is not one image; "
+                f"allowed: 0, or more than {0.5 / count:.2g}"
+            )
 
     def share_settings(self) -> Any:
         """What decides the defender's images, for keys; the share alone where the rest is as usual."""
@@ -408,11 +438,6 @@ def _without(images: ImageSet, rows: Tensor) -> ImageSet:
     """The images that are not among the rows."""
     keep = torch.ones(len(images), dtype=torch.bool)
     keep[rows] = False
-    if not keep.any():
-        raise UsageError(
-            f"defender.disjoint leaves no image, as the attacker holds all {len(images)}; "
-            "allowed: with injection.shadow below that"
-        )
     return images.subset(keep.to(images.labels.device))
 
 
