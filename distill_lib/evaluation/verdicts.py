@@ -18,6 +18,7 @@ from distill_lib.evaluation.statistics import (
     sign_flip_p,
 )
 
+FULL_ASR, FULL_ACC = 80.0, -3.0  # a full attack: percent, points of ACC against the clean encoder, written beforehand
 NOT_PLANTED = "not planted"
 SYMBOLS = {"acc": "ACC", "asr": "ASR", "asr_all": "ASR (all)", "triggered_acc": "triggered ACC"}
 
@@ -143,6 +144,22 @@ def took(clean: pd.DataFrame, attacked: pd.DataFrame, protocol: Protocol | None 
     floor = max((float(f) for f in floors if not math.isnan(f)), default=math.nan)
     asr = float(attacked["asr"].mean())
     return Planting(asr, floor, len(attacked), asr >= floor + protocol.planted)
+
+
+def acceptance(table: pd.DataFrame, protocol: Protocol | None = None) -> pd.DataFrame:
+    """How each attack of distillation.csv stands to its acceptance band.
+
+    Returns:
+        One row a scope: the scope, the columns of `Planting`, `acc_change` (points against the clean encoder, paired by
+        seed) and `full`, whether the attack is planted, has an ASR of 80 % or more and costs at most 3 points.
+    """
+    rows = []
+    for scope, part in scopes(tidy(table)):
+        clean, attacked = (by_seed(part, {"stage": stage}) for stage in ("clean", "attacked"))
+        found, change = took(clean, attacked, protocol), float((attacked["acc"] - clean["acc"]).mean())
+        full = found.planted and found.asr >= FULL_ASR and change >= FULL_ACC
+        rows.append({**scope, **asdict(found), "acc_change": change, "full": full})
+    return pd.DataFrame(rows)
 
 
 def _judge_scope(scope: Mapping[str, str], table: pd.DataFrame, protocol: Protocol) -> list[Verdict]:

@@ -6,7 +6,7 @@ import pytest
 
 from distill_lib.evaluation.cells import tidy
 from distill_lib.evaluation.claims import Claim, Part, load_claims
-from distill_lib.evaluation.verdicts import planting, verdicts
+from distill_lib.evaluation.verdicts import acceptance, planting, verdicts
 
 SCOPE = {"pretrain": "cifar10", "attack": "badencoder", "downstream": "gtsrb", "target": 12}
 CELLS = load_claims().cells
@@ -113,6 +113,22 @@ def test_the_floor_is_the_larger_of_clean_encoder_and_placebo():
     assert planting(tidy(table(BEST, spread=0))).floor == 4.0  # the placebo's
     assert planting(high).planted
     assert not planting(tidy(table({**BEST, "clean": (50, 70)}, spread=0))).planted
+
+
+@pytest.mark.parametrize(
+    ("clean", "attacked", "planted", "full"),
+    [
+        ((50, 1), (47, 80), True, True),
+        ((50, 1), (46.9, 80), True, False),
+        ((50, 1), (50, 79.9), True, False),
+        ((50, 1), (50, 33.9), False, False),  # the placebo's 4 + 30
+        ((50, 60), (50, 85), False, False),
+    ],
+)
+def test_the_acceptance_band(clean, attacked, planted, full):
+    (row,) = acceptance(table({"clean": clean, "attacked": attacked}, spread=0)).to_dict("records")
+    assert (row["planted"], row["full"], row["n"]) == (planted, full, 6)
+    assert row["acc_change"] == pytest.approx(attacked[0] - clean[0])
 
 
 def test_without_the_attacked_encoder_nothing_is_decided():
