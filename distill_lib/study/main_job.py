@@ -23,6 +23,9 @@ NOTEBOOKS = {
 }
 # What a notebook needs besides the store; the analysis reads the tables of all before it.
 NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "06_robustness": ("01_attack",)}
+# What the paper (arXiv 2403.03846) averages over: no mean over fewer sets is put beside its numbers.
+PAPER_SETS = {"pretrain": ("cifar10", "stl10"), "downstream": ("cifar10", "stl10", "gtsrb", "svhn")}
+WORDS = {"pretrain": "pre-training", "downstream": "downstream"}
 SWEPT = ("05_analysis", "06_robustness")  # notebooks that read the profile's sweeps
 
 
@@ -156,7 +159,9 @@ def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, 
 
 
 def headline(job: MainJob, root: Path) -> str:
-    """What a run ends with: ACC and ASR before and after, means over seeds and downstream sets, and where all is."""
+    """What a run ends with: ACC and ASR before and after, means over seeds and downstream sets, what of the paper's data
+    sets is missing, and where all is.
+    """
     table = tables.read(root / "results" / job.name / "distillation.csv")
     rows = [row for row in table if int(row["seed"]) < EXPLORATION_SEEDS and row["pretrain"] == job.profile.pretrain]
     recipe = job.profile.distillation
@@ -178,4 +183,14 @@ def headline(job: MainJob, root: Path) -> str:
             if found:
                 means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
                 lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
-    return "\n".join([*lines, f"figures: figures/{job.name}/   tables: results/{job.name}/"])
+    return "\n".join([*lines, *_missing_sets(table), f"figures: figures/{job.name}/   tables: results/{job.name}/"])
+
+
+def _missing_sets(table: list[tables.Row]) -> list[str]:
+    """A line on the paper's data sets that no reported row is about; none where all were measured."""
+    reported = [row for row in table if int(row["seed"]) < EXPLORATION_SEEDS]
+    missing = []
+    for column, names in PAPER_SETS.items():
+        left = [name for name in names if name not in {row[column] for row in reported}]
+        missing += [f"{', '.join(left)} ({WORDS[column]})"] if left else []
+    return [f"of the paper's data sets not measured: {'; '.join(missing)}"] if missing else []

@@ -8,7 +8,8 @@ import torch
 from distill_lib import __main__ as main_module
 from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
-from distill_lib.study import main_job
+from distill_lib.study import main_job, tables
+from distill_lib.study.cells import DISTILLATION_COLUMNS
 
 TINY = (Path(__file__).parents[1] / "profiles" / "tiny.toml").read_text()
 
@@ -98,3 +99,25 @@ def test_it_is_one_sentence_and_exit_code_2(profile, capsys):
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert "allowed: 16 images or more" in said.err
+
+
+def row(pretrain, downstream, seed=0):
+    cell = {"pretrain": pretrain, "attack": "badencoder", "downstream": downstream, "stage": "attacked", "seed": seed}
+    return {**cell, "defence": "none", "target": 0, "acc": 50.0, "asr": 90.0, "placebo_asr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"),
+    [
+        ([], "cifar10, stl10 (pre-training); cifar10, stl10, gtsrb, svhn (downstream)"),
+        ([("cifar10", "gtsrb"), ("cifar10", "svhn", 100)], "stl10 (pre-training); cifar10, stl10, svhn (downstream)"),
+        ([("cifar10", "gtsrb"), ("stl10", "svhn"), ("stl10", "cifar10")], "stl10 (downstream)"),
+        ([("cifar10", "gtsrb"), ("stl10", "svhn"), ("stl10", "cifar10"), ("cifar10", "stl10")], None),
+    ],
+)
+def test_a_run_says_which_of_the_papers_sets_it_lacks(profile, tmp_path, rows, missing):
+    job = main_job.load(profile())
+    path = tmp_path / "results" / "tiny" / "distillation.csv"
+    tables.merge(path, [row(*each) for each in rows], DISTILLATION_COLUMNS, tmp_path / "runs")
+    said = [line for line in main_job.headline(job, tmp_path).splitlines() if "paper" in line]
+    assert said == ([f"of the paper's data sets not measured: {missing}"] if missing else [])
