@@ -159,8 +159,8 @@ def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, 
 
 
 def headline(job: MainJob, root: Path) -> str:
-    """What a run ends with: ACC and ASR before and after, means over seeds and downstream sets, what of the paper's data
-    sets is missing, and where all is.
+    """What a run ends with: means over seeds and downstream sets before and after, the paper's sets that are missing,
+    and where all is.
     """
     table = tables.read(root / "results" / job.name / "distillation.csv")
     rows = [row for row in table if int(row["seed"]) < EXPLORATION_SEEDS and row["pretrain"] == job.profile.pretrain]

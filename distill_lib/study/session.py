@@ -111,6 +111,10 @@ def rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
     return rows[pandas.concat([rows[name] == getattr(cell, name) for name in names], axis=1).all(axis=1)]
 
 
+def _count(most: int, what: str) -> str:
+    return f"at most {most} {what} images" if most else f"all {what} images"
+
+
 def repository() -> Path:
     """The folder that holds `notebooks/`: the working directory or one above it."""
     here = Path.cwd()
@@ -311,10 +315,13 @@ class Study:
     def setup(self) -> str:
         """How the encoders are made and judged, in a line, to stand beside another set-up."""
         profile, encoder = self.profile, self.profile.encoder
+        injection, head = profile.injection, profile.evaluation
         return (
             f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}, "
             f"{profile.pretraining.algorithm} {profile.pretraining.epochs} epochs, "
-            f"{profile.evaluation.probe} {profile.evaluation.head_epochs} epochs"
+            f"BadEncoder injected for {injection.epochs} epochs of {_count(injection.shadow, 'pre-training')}, "
+            f"{head.probe} {head.head_epochs} epochs on {_count(head.train, 'labelled')}, "
+            f"tested on {_count(head.test, 'test')}"
         )
 
     def budget_table(self) -> pandas.DataFrame:

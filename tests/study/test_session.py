@@ -120,6 +120,12 @@ def test_the_budget_table_spends_all_views_in_every_row(study):
     assert (table.sum(axis=1) == study.profile.defender.views).all()
 
 
+def test_the_set_up_names_the_images_and_the_lengths(study):
+    said = study.setup()
+    assert "injected for 1 epochs of at most 128 pre-training images" in said
+    assert "head 1 epochs on at most 300 labelled images, tested on at most 200 test images" in said
+
+
 def test_the_images_that_an_attack_poisons_are_shown_before_and_after(study):
     stages = open_study(TINY, overrides={"ctrl.rate": 0.1}).stages
     images = torch.full((40, 3, 32, 32), 128, dtype=torch.uint8)
