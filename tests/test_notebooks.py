@@ -86,7 +86,7 @@ def test_other_probes_random_weights_and_released_losses_are_sweeps(place):
     assert {("probe", "linear"), ("probe", "knn"), ("encoder", "random"), ("loss_form", "released")} <= settings
     assert ("encoder;probe", "random;knn") in settings
     assert {("injection.trigger_size", "6"), ("defender.share", "0.02"), ("distillation.steps", "2")} <= settings
-    assert {("distillation.nt_xent_weight", "0.0"), ("distillation.weights.at", "0.0")} <= settings
+    assert {("distillation.nt_xent_weight;distillation.steps", "0.0;8"), ("distillation.weights.at", "0.0")} <= settings
     assert ("injection.trigger_size", "10") not in settings  # the profile's own
     assert {row["study"] for row in rows} == {"distillation"}
 

@@ -21,7 +21,7 @@ def images(monkeypatch):
 
     def load(name, split, **where):
         labels = torch.arange(2_000) % 4
-        labels[labels == lacking.get((name, split))] = 1
+        labels[labels == lacking.get((name, split), -1)] = 1
         pixels = torch.full((2_000, 3, 32, 32), 128, dtype=torch.uint8)
         return ImageSet(name, split, pixels, labels, tuple("abcd"), "builtin")
 
