@@ -12,7 +12,7 @@ from distill_lib.study import sweeps as module
 from distill_lib.study.config import Sweep
 from distill_lib.study.session import open_study
 from distill_lib.study.stages import Stages
-from distill_lib.study.sweeps import NOTHING, Sweeps, named, overview, swept, tested
+from distill_lib.study.sweeps import NOTHING, Sweeps, named, overview, swept
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
@@ -86,10 +86,10 @@ def test_earlier_seeds_are_found_in_the_tables(study):
 
 
 def test_recipes_are_tested_on_every_seed_measured_so_far(study):
-    tested(study, study.compared())
+    module.tested(study, study.compared())
     study.finish()
     later = open_study(TINY, attack="badencoder", seeds=[7])
-    found = tested(later, later.compared())
+    found = module.tested(later, later.compared())
     assert found[["recipe", "n", "met"]].values.tolist() == [
         ["published", 2, "not planted"], ["fine-tuning alone", 2, "not planted"],
     ]  # fmt: skip
