@@ -3,8 +3,8 @@
     python scripts/tune_losses.py quick --seeds 100 101
 
 Every loss is tried at its start value and a factor of 10 below and above it, within the recipe (fine-tuned teacher,
-warm-up student), on the profile's compared downstream set. The best mean of ACC - ASR on validation images is chosen;
-no test image is looked at. Writes results/<profile>/tuning.csv and prints what to put into the profile.
+warm-up student), on the main attack's compared downstream set. The best mean of ACC - ASR on validation images is
+chosen; no test image is looked at. Writes results/<profile>/tuning.csv and prints what to put into the profile.
 """
 
 import argparse
@@ -24,8 +24,8 @@ STARTS = {"cc": 100.0, "kd": 10.0}
 def tried(profile: str, loss: str, weight: float, seed: int) -> dict:
     """One distillation, measured on validation images."""
     study = open_study(profile, seeds=[seed], overrides={"distillation.weights": {loss: weight}})
-    (cell,) = study.recipe(study.compared(), loss=loss)
-    rates = study.stages.measured(cell, on="validation").metrics[study.profile.evaluation.probe]
+    cells = study.recipe([study.attacked(study.profile.compared, seed)], loss=loss)
+    (rates,) = study.validated(cells).to_dict("records")
     return {"loss": loss, "weight": weight, "seed": seed, **{name: rates[name] for name in ("acc", "asr", "n_test")}}
 
 

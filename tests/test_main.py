@@ -43,7 +43,7 @@ class FakeStudy:
     def fingerprint(self, profile, job, data_dir):
         return [profile.name, str(data_dir)]
 
-    def about(self, profile, data_dir):
+    def about(self, profile, device, data_dir):
         return {"configuration": profile.name, "data": {}}
 
     def headline(self, profile, root):

@@ -19,13 +19,13 @@ from distill_lib.study.stale import checker
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "profiles" / "tiny.toml"
+CELL = ("downstream", "stage", "defence", "teacher", "student", "loss")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 def jobs(only=None):
     """The tiny profile's jobs; a profile of one's own is named by its path."""
-    table = expand(main_job.load(str(TINY)), only=only)
-    return [replace(job, parameters={**job.parameters, "profile": str(TINY)}) for job in table]
+    return expand(main_job.load(str(TINY)), only=only)
 
 
 def folder(root):
@@ -45,26 +45,37 @@ def place(tmp_path_factory):
     """All notebooks, run once."""
     place = folder(tmp_path_factory.mktemp("study"))
     outcomes = runner.run(jobs(), place)
-    assert [outcome.status for outcome in outcomes] == ["done"] * 5, [outcome.message for outcome in outcomes]
+    assert [outcome.status for outcome in outcomes] == ["done"] * len(NOTEBOOKS), [
+        outcome.message for outcome in outcomes
+    ]
     return place
 
 
 @pytest.mark.timeout(500)
 def test_all_notebooks_make_their_figures_and_tables(place):
-    for name in (figure for figures in main_job.NOTEBOOKS.values() for figure in figures):
-        for end in ("png", "svg", "json"):
-            assert (place.root / "figures" / "tiny" / f"{name}.{end}").stat().st_size > 100
+    made = [path for entry in main_job.load(str(TINY)).notebooks for path in entry.makes]
+    assert {"figures/tiny/trigger_ctrl.png", "figures/tiny/harm.svg", "figures/tiny/robustness.json"} <= set(made)
+    assert all((place.root / path).stat().st_size > 100 for path in made)
     rows = tables.read(place.root / "results" / "tiny" / "distillation.csv")
-    cells = {(r["downstream"], r["stage"], r["defence"], r["teacher"], r["student"], r["loss"]) for r in rows}
-    assert len(cells) == len(rows)
+    several = {(r["attack"], *(r[c] for c in CELL)) for r in rows}
+    assert len(several) == len(rows)
+    cells = {tuple(cell) for attack, *cell in several if attack == "badencoder"}
     for name in ("patterns", "shapes"):
         assert (name, "clean", "none", "", "", "") in cells
         assert (name, "attacked", "none", "", "", "") in cells
         for defence in ("clean_share", "finetune"):
             assert (name, "defended", defence, "", "", "") in cells
         assert (name, "defended", "distillation", "finetuned", "warmup", "at") in cells
-    for changed in (("poisoned", "warmup", "at"), ("finetuned", "random", "at"), ("finetuned", "warmup", "kd")):
+    for changed in (
+        *((teacher, "warmup", "at") for teacher in ("poisoned", "pruned", "scratch", "clean", "random")),
+        *(("finetuned", student, "at") for student in ("random", "copy")),
+        *(("finetuned", "warmup", loss) for loss in ("kd", "cosine", "mimic")),
+    ):
         assert ("patterns", "defended", "distillation", *changed) in cells
+    for defence in ("bn_reset", "clp", "fine_pruning", "nad"):
+        assert ("patterns", "defended", defence, "", "", "") in cells
+    headline = {("clean_share", "", "", ""), ("finetune", "", "", ""), ("distillation", "finetuned", "warmup", "at")}
+    assert {("ctrl", "shapes", "defended", *cell) for cell in headline} <= several
     rates = ("acc", "asr", "asr_all", "triggered_acc", "placebo_asr", "target_rate")
     assert all(0 <= float(row[rate]) <= 100 for row in rows for rate in rates)
 
@@ -74,12 +85,15 @@ def test_other_probes_random_weights_and_released_losses_are_sweeps(place):
     settings = {(row["setting"], row["value"]) for row in rows}
     assert {("probe", "linear"), ("probe", "knn"), ("encoder", "random"), ("loss_form", "released")} <= settings
     assert ("encoder;probe", "random;knn") in settings
+    assert {("injection.trigger_size", "6"), ("defender.share", "0.02"), ("distillation.steps", "2")} <= settings
+    assert {("distillation.nt_xent_weight;distillation.steps", "0.0;8"), ("distillation.weights.at", "0.0")} <= settings
+    assert ("injection.trigger_size", "10") not in settings  # the profile's own
     assert {row["study"] for row in rows} == {"distillation"}
 
 
 def test_a_second_run_changes_no_file(place):
     before = hashes(place.root)
-    assert [outcome.status for outcome in runner.run(jobs(), place)] == ["unchanged"] * 5
+    assert [outcome.status for outcome in runner.run(jobs(), place)] == ["unchanged"] * len(NOTEBOOKS)
     assert hashes(place.root) == before
 
 
@@ -96,9 +110,9 @@ def test_the_command_sees_the_study_as_the_runner_does(place, monkeypatch):
     monkeypatch.setenv("DISTILL_RUNS", str(place.runs))
     job = main_job.load(str(TINY))
     main_job.check(job, "cpu", None)
-    first = main_job.fingerprint(job, None, None)
+    first = main_job.fingerprint(job, jobs()[0], None)
     assert json.loads(json.dumps(first))["images"]["patterns/test"]["count"] == 1000
-    about = main_job.about(job, None)
+    about = main_job.about(job, None, None)
     assert about["configuration"]["name"] == "tiny"
     assert about["data"]["builtin/train"]["source"] == "builtin"
     text = main_job.headline(job, place.root)
@@ -162,7 +176,7 @@ def test_killed_in_pretraining_it_resumes_and_ends_bit_equal(place, tmp_path):
     assert start(tmp_path).wait(timeout=200) == 0
     resumed = {p.parent.name: p.read_bytes() for p in (tmp_path / "runs").glob("*/*/weights.safetensors")}
     whole = {p.parent.name: p.read_bytes() for p in (place.runs).glob("*/*/weights.safetensors")}
-    assert len(resumed) == 4  # pre-trained, random weights, an attack on each of two sets
+    assert len(resumed) == 5  # pre-trained, random weights, BadEncoder on each of two sets, ctrl
     assert all(whole[key] == weights for key, weights in resumed.items())
     logs = {p.parent.name: p.read_text() for p in (tmp_path / "runs").glob("pretrained/*/log.csv")}
     assert all((place.runs / "pretrained" / key / "log.csv").read_text() == text for key, text in logs.items())

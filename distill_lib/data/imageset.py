@@ -45,10 +45,12 @@ class ImageSet:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of shape, pixels and labels: what a result records of its data."""
+        """SHA-256 (hex) of shape, pixels, labels and groups: what a result records of its data."""
         sha = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         sha.update(self.images.cpu().numpy().data)
         sha.update(self.labels.cpu().numpy().astype("<i8").data)
+        if self.groups is not None:  # they decide which images are held out
+            sha.update(self.groups.cpu().numpy().astype("<i8").data)
         return sha.hexdigest()
 
     def subset(self, index) -> "ImageSet":

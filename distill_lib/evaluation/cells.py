@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-# What a verdict or a panel is about. Rows of different scopes are never averaged.
-SCOPE = ("pretrain", "attack", "downstream", "target")
+# What a verdict or a panel is about. Rows of different scopes are never averaged. The target class is no part of it: an
+# attack that finds its target has another one at each seed, and its seeds belong together.
+SCOPE = ("pretrain", "attack", "downstream")
 # The rest of a row's identity: which cell it measures, and the seed.
 CELL = ("stage", "defence", "teacher", "student", "loss")
 # The recipe that the paper calls best (arXiv 2403.03846), named beforehand.
@@ -25,15 +26,16 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     """distillation.csv as its readers want it: text in the names (no NaN), whole seeds, reported ones only.
 
     Raises:
-        ValueError: If two rows have the same identity.
+        ValueError: If two rows measure the same cell at the same seed.
     """
     names = [*SCOPE, *CELL]
+    texts = [*names, "target"]
     table = table.reindex(
-        columns=list(dict.fromkeys([*table.columns, *names, "seed", "acc", "asr", "placebo_asr"]))
+        columns=list(dict.fromkeys([*table.columns, *texts, "seed", "acc", "asr", "placebo_asr"]))
     )
     # Cast before filling: a column that is empty throughout is read as numbers.
-    clean = table.astype(dict.fromkeys(names, object))
-    clean[names] = clean[names].where(clean[names].notna(), "").map(_name)
+    clean = table.astype(dict.fromkeys(texts, object))
+    clean[texts] = clean[texts].where(clean[texts].notna(), "").map(_name)
     clean["seed"] = pd.to_numeric(clean["seed"])
     clean = clean[clean["seed"] < EXPLORATION_SEEDS].astype({"seed": int})
     twice = clean.duplicated([*names, "seed"])
@@ -57,12 +59,27 @@ def by_seed(table: pd.DataFrame, cell: Mapping[str, str]) -> pd.DataFrame:
     return pick(table, cell).set_index("seed").sort_index()
 
 
+def shared_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The rows of those seeds that every group has, groups told apart by the columns `by`: means over them compare."""
+    groups = [set(found["seed"]) for _, found in rows.groupby(by, sort=False)]
+    return rows[rows["seed"].isin(set.intersection(*groups) if groups else ())]
+
+
 def scopes(table: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
-    """A tidy table cut into its scopes, in order; rows without an attack are left out."""
+    """A tidy table cut into its scopes, in order; rows without an attack are left out.
+
+    Each is described by the columns of `SCOPE` and, for people, by `target`: the class, or `per seed`.
+    """
     attacked = table[table["attack"] != "none"]
     return [
-        (dict(zip(SCOPE, key, strict=True)), rows) for key, rows in attacked.groupby(list(SCOPE), sort=True)
+        ({**dict(zip(SCOPE, key, strict=True)), "target": _target(rows)}, rows)
+        for key, rows in attacked.groupby(list(SCOPE), sort=True)
     ]
+
+
+def _target(rows: pd.DataFrame) -> str:
+    found = sorted(set(rows["target"]) - {""})
+    return found[0] if len(found) == 1 else "per seed" if found else ""
 
 
 def _name(value) -> str:

@@ -18,6 +18,8 @@ from distill_lib.evaluation.statistics import (
     sign_flip_p,
 )
 
+FULL_ASR, FULL_ACC = 80.0, -3.0  # a full attack: percent, points of ACC against the clean encoder, written beforehand
+NOT_PLANTED = "not planted"
 SYMBOLS = {"acc": "ACC", "asr": "ASR", "asr_all": "ASR (all)", "triggered_acc": "triggered ACC"}
 
 
@@ -49,7 +51,7 @@ class Verdict:
         pretrain: Scope.
         attack: Scope.
         downstream: Scope.
-        target: Scope.
+        target: Target class, or `per seed` where the attack finds it.
         verdict: `supported`, `refuted`, `undecided (n = ...)` or `not planted`.
         comparison: The comparison that decides (the weakest one), in words; the effect and what follows are
             its.
@@ -132,25 +134,47 @@ def planting(table: pd.DataFrame, protocol: Protocol | None = None) -> Planting:
     """Whether the attack of one scope (rows of a tidy table) took."""
     protocol = protocol or load_claims()
     clean, attacked = (by_seed(table, protocol.cells[name]) for name in ("clean", "attacked"))
+    return took(clean, attacked, protocol)
+
+
+def took(clean: pd.DataFrame, attacked: pd.DataFrame, protocol: Protocol | None = None) -> Planting:
+    """The same from one scope's rows of the clean and of the attacked encoder."""
+    protocol = protocol or load_claims()
     floors = [values.dropna().mean() for values in (clean["asr"], attacked["placebo_asr"])]
     floor = max((float(f) for f in floors if not math.isnan(f)), default=math.nan)
     asr = float(attacked["asr"].mean())
     return Planting(asr, floor, len(attacked), asr >= floor + protocol.planted)
 
 
+def acceptance(table: pd.DataFrame, protocol: Protocol | None = None) -> pd.DataFrame:
+    """How each attack of distillation.csv stands to its acceptance band.
+
+    Returns:
+        One row a scope: the scope, the columns of `Planting`, `acc_change` (points against the clean encoder, paired by
+        seed) and `full`, whether the attack is planted, has an ASR of 80 % or more and costs at most 3 points.
+    """
+    rows = []
+    for scope, part in scopes(tidy(table)):
+        clean, attacked = (by_seed(part, {"stage": stage}) for stage in ("clean", "attacked"))
+        found, change = took(clean, attacked, protocol), float((attacked["acc"] - clean["acc"]).mean())
+        full = found.planted and found.asr >= FULL_ASR and change >= FULL_ACC
+        rows.append({**scope, **asdict(found), "acc_change": change, "full": full})
+    return pd.DataFrame(rows)
+
+
 def _judge_scope(scope: Mapping[str, str], table: pd.DataFrame, protocol: Protocol) -> list[Verdict]:
-    took = planting(table, protocol)
-    known = took.n > 0 and not math.isnan(took.floor)
-    if known and not took.planted:
-        note = f"ASR {took.asr:.1f} % is below the floor of {took.floor:.1f} % + {protocol.planted:g} points"
+    found = planting(table, protocol)
+    known = found.n > 0 and not math.isnan(found.floor)
+    if known and not found.planted:
+        note = f"ASR {found.asr:.1f} % is below the floor of {found.floor:.1f} % + {protocol.planted:g} points"
         return [
-            Verdict(c.id, c.sentence, **scope, verdict="not planted", n=took.n, note=note)
+            Verdict(c.id, c.sentence, **scope, verdict=NOT_PLANTED, n=found.n, note=note)
             for c in protocol.claims
         ]
     measured = [_measure(claim, scope, table, protocol) for claim in protocol.claims]
     if known:
         return _decide(measured, protocol)
-    note = "the floor was not measured" if took.n else "the attacked encoder was not measured"
+    note = "the floor was not measured" if found.n else "the attacked encoder was not measured"
     return [replace(row, note="; ".join(filter(None, [note, row.note]))) for row, _ in measured]
 
 

@@ -14,9 +14,12 @@ from distill_lib.plots import files
 from distill_lib.plots.acc_asr import alt_acc_asr, draw_acc_asr, numbers_acc_asr
 from distill_lib.plots.bench import alt_bench, draw_bench, numbers_bench
 from distill_lib.plots.comparison import alt_comparison, draw_comparison, numbers_comparison
+from distill_lib.plots.curves import alt_curves, draw_curves, numbers_harm, numbers_robustness
 from distill_lib.plots.files import save
 from distill_lib.plots.headline import alt_headline, draw_headline, numbers_headline
 from distill_lib.plots.injection import alt_injection, draw_injection, numbers_injection
+from distill_lib.plots.necessity import alt_necessity, draw_necessity, numbers_necessity
+from distill_lib.plots.strength import alt_strength, draw_strength, numbers_strength
 from distill_lib.plots.summary import plain
 from distill_lib.plots.trigger import alt_trigger, draw_trigger, numbers_trigger
 from distill_lib.plots.tsne import alt_tsne, draw_tsne, numbers_tsne
@@ -31,6 +34,7 @@ class Kind:
 
 
 _COMPARISON = Kind(draw_comparison, alt_comparison)
+_CURVES = Kind(draw_curves, alt_curves)
 FIGURES = {
     "trigger": Kind(draw_trigger, alt_trigger),
     "injection": Kind(draw_injection, alt_injection),
@@ -39,7 +43,11 @@ FIGURES = {
     "teachers": _COMPARISON,
     "students": _COMPARISON,
     "losses": _COMPARISON,
+    "strength": Kind(draw_strength, alt_strength),
     "headline": Kind(draw_headline, alt_headline),
+    "necessity": Kind(draw_necessity, alt_necessity),
+    "harm": _CURVES,
+    "robustness": _CURVES,
     "bench": Kind(draw_bench, alt_bench),
 }
 
@@ -96,9 +104,13 @@ __all__ = [
     "make",
     "numbers_acc_asr",
     "numbers_bench",
+    "numbers_harm",
     "numbers_headline",
     "numbers_injection",
     "numbers_losses",
+    "numbers_necessity",
+    "numbers_robustness",
+    "numbers_strength",
     "numbers_students",
     "numbers_teachers",
     "numbers_trigger",

@@ -40,7 +40,7 @@ FAMILIES = {
 SHAPES = {
     "teacher": {"poisoned": "<", "pruned": ">", "scratch": "P", "clean": "X", "random": "d"},
     "student": {"random": "H", "copy": (4, 1, 0)},
-    "loss": {"kd": "o", "sp": "s", "fitnet": "^", "cc": "v", "afd": "D", "cosine": "p"},
+    "loss": {"kd": "o", "sp": "s", "fitnet": "^", "cc": "v", "afd": "D", "cosine": "p", "mimic": "h"},
 }
 _SPARE = ("$a$", "$b$", "$c$", "$e$", "$g$", "$k$", "$m$", "$n$", "$r$", "$t$", "$u$", "$w$", "$z$")
 _COLUMNS = 2

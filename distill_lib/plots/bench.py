@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from distill_lib.plots.style import BLUE, GREY, VERMILION, empty, footer, new_figure, styled
+from distill_lib.plots.style import BLUE, GREY, VERMILION, beside, empty, footer, new_figure, styled
 
 # The loops, in the order drawn; what each ratio is about.
 LOOPS = {
@@ -85,15 +85,7 @@ def _loops(ax: Axes, rows: list[dict]) -> None:
         face = "white" if every else BLUE
         style = {"color": BLUE, "markerfacecolor": face, "capsize": 3, "linewidth": 1.4, "markersize": 6.5}
         ax.errorbar(row["ratio"], place, xerr=around, fmt="o", **style)
-        ax.annotate(
-            f"{row['ratio']:.1f}×",
-            (1.0, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-        )
+        beside(ax, place, f"{row['ratio']:.1f}×")
     ax.axvline(1, color=VERMILION, linestyle=(0, (5, 2)), linewidth=1.3, zorder=1)
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
     ax.set_xscale("log")

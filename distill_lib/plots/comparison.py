@@ -9,6 +9,7 @@ from distill_lib.plots.style import (
     BLACK,
     BLUE,
     VERMILION,
+    beside,
     empty,
     footer,
     interval_words,
@@ -23,7 +24,7 @@ from distill_lib.plots.summary import anchors, both, counts
 ORDER = {
     "teacher": ("poisoned", "finetuned", "pruned", "scratch", "clean", "random"),
     "student": ("random", "warmup", "copy"),
-    "loss": ("kd", "sp", "fitnet", "cc", "at", "afd", "cosine"),
+    "loss": ("kd", "sp", "fitnet", "cc", "at", "afd", "cosine", "mimic"),
 }
 CONTROLS = {"teacher": ("clean", "random")}
 PLURAL = {"teacher": "teachers", "student": "students", "loss": "losses"}
@@ -135,15 +136,7 @@ def _row(ax: Axes, place: float, found: dict, word: str, factor: str) -> None:
     marker = "D" if RECIPE[factor] == word else "o"
     ax.plot(found["mean"], place, marker=marker, ms=7.5, mfc=face, mec=colour, mew=1.4, zorder=3)
     ax.plot(found["values"], [place] * found["n"], "|", ms=7, mew=1, color=BLACK, zorder=4)
-    ax.annotate(
-        f"{found['mean']:.1f}",
-        (1.0, place),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8.5,
-    )
+    beside(ax, place, f"{found['mean']:.1f}")
 
 
 def _limits(ax: Axes, group: dict, rate: str) -> None:

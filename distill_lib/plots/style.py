@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -59,6 +60,10 @@ NAMES = {
     "at": "AT",
     "afd": "AFD",
     "cosine": "cosine",
+    "mimic": "MIMIC",
+    "simclr": "SimCLR",
+    "moco": "MoCo v2",
+    "byol": "BYOL",
     "finetuned": "fine-tuned",
     "warmup": "warm-up",
     "finetune": "fine-tuning",
@@ -147,7 +152,7 @@ def name(word: str) -> str:
 
 
 def scope_title(scope: dict[str, str]) -> str:
-    """`BadEncoder, CIFAR-10 → GTSRB, target 12`."""
+    """`BadEncoder, CIFAR-10 → GTSRB, target 12`; `target per seed` where the attack finds it."""
     target = f", target {scope['target']}" if scope.get("target") else ""
     return f"{name(scope['attack'])}, {name(scope['pretrain'])} → {name(scope['downstream'])}{target}"
 
@@ -176,3 +181,16 @@ def interval_words(counts: Sequence[int], singles: bool = True) -> str:
     if few and not singles:
         small = f"{_SMALL} where n < 3; large: their mean"
     return f"{small} ({seeds_words(counts)}). Whiskers: 95 % t interval of the mean{', none below n = 3' * few}."
+
+
+def beside(ax: Axes, place: float, text: str) -> None:
+    """Write a row's number to the right of the axes, at the height `place` of the data."""
+    ax.annotate(
+        text,
+        (1.0, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+    )

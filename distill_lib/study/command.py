@@ -30,7 +30,7 @@ class Study(Protocol):
     def fingerprint(self, profile: ProfileLike, job: Job, data_dir: Path | None) -> Any:
         """As a JSON value, all that can change a job's result besides its notebook and parameters."""
 
-    def about(self, profile: ProfileLike, data_dir: Path | None) -> dict[str, Any]:
+    def about(self, profile: ProfileLike, device: str | None, data_dir: Path | None) -> dict[str, Any]:
         """For the manifest: `configuration` and `data`."""
 
     def headline(self, profile: ProfileLike, root: Path) -> str:
@@ -89,7 +89,7 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> int:
     outcomes = runner.run(jobs, place)
     done = [outcome.record for outcome in outcomes if outcome.status == "done"]
     if done:
-        about = the.about(profile, data_dir)
+        about = the.about(profile, args.device, data_dir)
         write_manifest(root / "results" / profile.name / "manifest.json", about, done)
     bad = [outcome for outcome in outcomes if outcome.status in ("failed", "skipped")]
     if not bad:

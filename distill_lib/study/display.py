@@ -1,5 +1,6 @@
 """What `run_all.sh` shows: one live line on a terminal; elsewhere plain lines, one every few seconds."""
 
+import math
 import shutil
 import sys
 import time
@@ -19,10 +20,12 @@ def duration(seconds: float) -> str:
 
 
 def progress_text(state: dict[str, Any] | None) -> str:
-    """A reported state as text: stage, step of steps, loss, time left of the stage."""
+    """A reported state as text: stage, step of steps, epoch of epochs, loss, time left of the stage."""
     if not state:
         return "starting"
     parts = [state["stage"] + (f" {state['step']}/{state['steps']}" if state["steps"] else "")]
+    if state.get("epoch"):
+        parts.append(f"epoch {math.ceil(state['epoch'])}/{math.ceil(state['epoch'] * state['steps'] / state['step'])}")
     if state.get("loss") is not None:
         parts.append(f"loss {state['loss']:.4g}")
     left = seconds_left(state)

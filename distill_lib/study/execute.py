@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_lib.errors import UsageError
-from distill_lib.study import parameters, store
+from distill_lib.study import cost, parameters, store
 
 CODES = {"done": 0, "error": 1, "usage": 2, "cell": 3, "kernel": 4, "timeout": 5, "result": 6}
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of the cells that papermill adds
@@ -76,8 +76,8 @@ def _run(job: dict[str, Any], folder: Path) -> None:
     _papermill(job, source, folder, values)
     record = {"name": job["name"], "notebook": job["notebook"], "parameters": values, "key": job["key"]}
     record["wall_s"] = round(time.monotonic() - began, 2)
-    record["peak_rss_mb"] = store.peak_rss_mb(resource.RUSAGE_CHILDREN)
     record["outputs"] = _outputs(job, folder / "result.json")
+    record["peak_rss_mb"] = _peak(folder / "result.json")
     final = folder / "final"
     final.mkdir()
     for name in (source.name, "result.json"):
@@ -165,6 +165,12 @@ def _outputs(job: dict[str, Any], result: Path) -> dict[str, str | None]:
     if missing:
         raise Failed("result", f"the notebook ended without making {', '.join(missing)}")
     return {**dict.fromkeys(others), **{name: _hash(root / name) for name in figures}}
+
+
+def _peak(result: Path) -> float:
+    """The kernel's peak memory in MB: the system has only what it was since the last stage began, which set it back."""
+    known = json.loads(result.read_text()).get("peak_rss_mb", 0.0)
+    return max(known, cost.peak_rss_mb(resource.RUSAGE_CHILDREN))
 
 
 def _hash(file: Path) -> str:

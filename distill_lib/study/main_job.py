@@ -1,22 +1,32 @@
 """The study as the runner sees it: profiles as lists of notebooks, what their results depend on, the closing words."""
 
 import dataclasses
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from distill_lib.errors import UsageError
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.study import tables
 from distill_lib.study.config import PROFILES, Profile, load_profile
 
+ROOT = Path(__file__).resolve().parents[2]
 # Notebook -> the figures that it must make.
 NOTEBOOKS = {
     "01_attack": ("trigger", "injection"),
     "02_teacher": ("teachers",),
     "03_student": ("students",),
-    "04_loss": ("losses",),
-    "05_analysis": ("tsne", "acc_asr", "headline"),
+    "04_loss": ("losses", "strength"),
+    "05_analysis": ("tsne", "acc_asr", "headline", "necessity"),
+    "06_robustness": ("robustness",),
 }
+# What a notebook needs besides the store; the analysis reads the tables of all before it.
+NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "06_robustness": ("01_attack",)}
+# What the paper (arXiv 2403.03846) averages over: no mean over fewer sets is put beside its numbers.
+PAPER_SETS = {"pretrain": ("cifar10", "stl10"), "downstream": ("cifar10", "stl10", "gtsrb", "svhn")}
+WORDS = {"pretrain": "pre-training", "downstream": "downstream"}
+SWEPT = ("05_analysis", "06_robustness")  # notebooks that read the profile's sweeps
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,21 @@ class MainJob:
 
     @property
     def notebooks(self) -> list[Entry]:
-        """The notebooks in order; the analysis reads the tables of all before it."""
-        entries, before = [], ()
+        """The notebooks in order."""
+        entries = []
         for stem, figures in NOTEBOOKS.items():
+            figures = (*figures, *self._own_figures(stem))
             makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
-            parameters = {"seeds": list(self.profile.seeds), "device": "auto"}
-            needs = before if stem == "05_analysis" else ()
-            minutes = self.profile.minutes.get(stem)
+            parameters = {"profile": self.source, "seeds": list(self.profile.seeds), "device": "auto"}
+            needs, minutes = NEEDS.get(stem, ()), self.profile.minutes.get(stem)
             entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
-            before = (*before, stem)
         return entries
+
+    def _own_figures(self, stem: str) -> list[str]:
+        """Figures that a notebook makes for some profiles alone."""
+        curve = ["harm"] if any(sweep.figure == "harm" for sweep in self.profile.sweeps) else []
+        own = {"01_attack": [f"trigger_{attack}" for attack in self.profile.further], "05_analysis": curve}
+        return own.get(stem, [])
 
 
 def names() -> list[str]:
@@ -68,55 +83,87 @@ def load(name: str) -> MainJob:
     Raises:
         UsageError: If there is none of that name.
     """
-    return MainJob(name, load_profile(name))
+    profile = load_profile(name)
+    return MainJob(name if name in PROFILES else str(Path(name).resolve()), profile)
 
 
 @cache
 def _stages(source: str, device: str | None, data_dir: Path | None):
     from distill_lib.study.session import open_stages
 
-    return open_stages(load_profile(source), device or "auto", data_dir)
+    return open_stages(load_profile(source), device or "auto", data_dir, ROOT)
 
 
 def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
-    """Find out at once whether the profile can run here.
+    """Find out at once whether the profile can run here: nothing that images and settings tell is left for later.
 
     Raises:
-        UsageError: If there is no such device, or an image set is missing or wrong.
+        UsageError: If there is no such device, an image set is missing or wrong, a class to poison or to aim at has no
+            image, or the defender has too few; at a point of a sweep or in a recipe, its name is said.
     """
-    stages = _stages(job.source, device, data_dir)
-    for name in job.profile.downstream:
-        stages.target(name)
-        stages.facts(name, "test")
-    stages.share_size()
+    stages, profile = _stages(job.source, device, data_dir), job.profile
+    attacks = {profile.attack: profile, **profile.further}
+    for attack, sets in attacks.items():
+        for name in dict.fromkeys([*sets.downstream, sets.compared or sets.downstream[0]]):
+            stages.facts(name, "test")
+            _check_settings(stages, profile, attack, name)
+    for sweep in profile.sweeps:
+        sets = attacks[sweep.attack or profile.attack]
+        for point in sweep.points():
+            where = sets.compared or sets.downstream[0], f"sweep {sweep.name!r}: "
+            _check_settings(stages, profile.varied(point), sweep.attack or profile.attack, *where)
+    for recipe in profile.recipes:
+        where = profile.downstream[0], f"recipe {recipe.name!r}: "
+        _check_settings(stages, profile.varied(recipe.settings), profile.attack, *where)
 
 
-def fingerprint(job: MainJob, _: Any, data_dir: Path | None) -> dict[str, Any]:
-    """All that can change a notebook's result besides its cells and parameters."""
+def _check_settings(stages, profile: Profile, attack: str, downstream: str, whose: str = "") -> None:
+    under = stages.under(replace(profile, attack=attack))
+    try:
+        under.check_share()
+        under.trigger()
+        under.backdoor.check(under, downstream)
+    except UsageError as error:
+        raise UsageError(f"{whose}{error}") from None
+
+
+def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]:
+    """All that can change a notebook's result besides its cells and parameters.
+
+    Args:
+        job: The profile.
+        one: The notebook's job.
+        data_dir: Folder of image archives.
+    """
     from distill_lib.study.stages import VERSIONS
 
-    stages = _stages(job.source, None, data_dir)
+    stages = _stages(job.source, one.parameters.get("device"), data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
+    if one.notebook not in SWEPT:
+        del settings["sweeps"]
     return {"settings": settings, "versions": VERSIONS, "images": _images(stages), "precision": stages.precision}
 
 
 def _images(stages) -> dict[str, Any]:
     profile = stages.profile
     stages.pretraining_facts  # noqa: B018 (loads)
-    for name in profile.downstream:
+    for name in {*profile.downstream, *(name for sets in profile.further.values() for name in sets.downstream)}:
         stages.facts(name), stages.facts(name, "test")
     return {where: dataclasses.asdict(facts) for where, facts in sorted(stages.known.items())}
 
 
-def about(job: MainJob, data_dir: Path | None) -> dict[str, Any]:
+def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, Any]:
     """For the manifest: the settings, and each image set's source, hash and size."""
-    stages = _stages(job.source, None, data_dir)
+    stages = _stages(job.source, device, data_dir)
     return {"configuration": asdict(job.profile), "data": _images(stages), "precision": stages.precision}
 
 
 def headline(job: MainJob, root: Path) -> str:
-    """What a run ends with: ACC and ASR before and after, means over seeds and downstream sets, and where all is."""
-    rows = tables.read(root / "results" / job.name / "distillation.csv")
+    """What a run ends with: means over seeds and downstream sets before and after, the paper's sets that are missing,
+    and where all is.
+    """
+    table = tables.read(root / "results" / job.name / "distillation.csv")
+    rows = [row for row in table if int(row["seed"]) < EXPLORATION_SEEDS and row["pretrain"] == job.profile.pretrain]
     recipe = job.profile.distillation
     wanted = {
         "clean encoder": {"stage": "clean"},
@@ -127,10 +174,23 @@ def headline(job: MainJob, root: Path) -> str:
             "defence": "distillation", "teacher": recipe.teacher, "student": recipe.student, "loss": recipe.loss,
         },
     }  # fmt: skip
-    lines = [f"{job.name}: means over seeds and downstream sets, in percent", f"{'':38s} ACC    ASR  placebo   n"]
-    for label, where in wanted.items():
-        found = [row for row in rows if all(row[column] == value for column, value in where.items())]
-        if found:
-            means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
-            lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
-    return "\n".join([*lines, f"figures: figures/{job.name}/   tables: results/{job.name}/"])
+    lines = [f"{job.name}: means over seeds and downstream sets, in percent"]
+    for attack in (job.profile.attack, *job.profile.further):
+        lines.append(f"{attack:38s} ACC    ASR  placebo   n")
+        mine = [row for row in rows if row["attack"] == attack]
+        for label, where in wanted.items():
+            found = [row for row in mine if all(row[column] == value for column, value in where.items())]
+            if found:
+                means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
+                lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
+    return "\n".join([*lines, *_missing_sets(table), f"figures: figures/{job.name}/   tables: results/{job.name}/"])
+
+
+def _missing_sets(table: list[tables.Row]) -> list[str]:
+    """A line on the paper's data sets that no reported row is about; none where all were measured."""
+    reported = [row for row in table if int(row["seed"]) < EXPLORATION_SEEDS]
+    missing = []
+    for column, names in PAPER_SETS.items():
+        left = [name for name in names if name not in {row[column] for row in reported}]
+        missing += [f"{', '.join(left)} ({WORDS[column]})"] if left else []
+    return [f"of the paper's data sets not measured: {'; '.join(missing)}"] if missing else []

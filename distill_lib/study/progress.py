@@ -18,7 +18,7 @@ class NullReporter:
 
 
 class Reporter:
-    """Writes `{job, stage, kind, step, steps, loss, first, started, updated}`, at most four times a second.
+    """Writes `{job, stage, kind, step, steps, loss, epoch, first, started, updated}`, at most four times a second.
 
     A stage's first and last step are always written. Errors of the file system are swallowed: a job must not
     fail because nobody can see how far it is.
@@ -32,8 +32,8 @@ class Reporter:
     def report(self, stage: str, step: int, steps: int, terms: Terms = None, kind: str = "") -> None:
         """Say that `step` of `steps` (0 where unknown) of a stage, in the making of a `kind`, is done.
 
-        Of `terms`, "loss" is shown, or else the first. They may be tensors, and are read only when written:
-        one on a GPU need not be waited for at each step. Times are seconds since the epoch.
+        Of `terms`, "loss" is shown, or else the first, and "epoch" where it is there. They may be tensors, and are
+        read only when written: one on a GPU need not be waited for at each step. Times are in Unix seconds.
         """
         now, last = time.time(), self._last
         fresh = (stage, kind) != (last.get("stage"), last.get("kind")) or step < last["step"]
@@ -41,9 +41,10 @@ class Reporter:
         self._last = {"job": self.job, "stage": stage, "kind": kind, "step": step, "steps": steps, **since}
         if fresh or step >= steps or now - self._written >= self.interval:
             loss = float(terms.get("loss", next(iter(terms.values())))) if terms else None
+            shown = {"loss": loss, "epoch": (terms or {}).get("epoch")}
             self._written, temporary = now, self.path.with_name(f"{self.path.name}.{os.getpid()}")
             with contextlib.suppress(OSError):
-                temporary.write_text(json.dumps({**self._last, "loss": loss, "updated": now}))
+                temporary.write_text(json.dumps({**self._last, **shown, "updated": now}))
                 os.replace(temporary, self.path)
 
 

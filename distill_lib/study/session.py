@@ -1,8 +1,10 @@
 """What a notebook calls: the study opened on one profile, its cells, their rows, and the result file at the end."""
 
+import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,20 +14,24 @@ from torch import Tensor
 
 from distill_lib import plots
 from distill_lib.errors import UsageError, choose
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study import tables
+from distill_lib.study.backdoors import BACKDOORS
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
-from distill_lib.study.config import Profile, load_profile
+from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
+from distill_lib.study.config import Further, Profile, load_profile
+from distill_lib.study.cost import highest_rss_mb
 from distill_lib.study.progress import Reporter
-from distill_lib.study.stages import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS, Stages
-from distill_lib.study.stale import checker
-from distill_lib.study.store import Artefact, Store, write_json
+from distill_lib.study.stages import Stages
+from distill_lib.study.stale import checker, known_facts
+from distill_lib.study.store import Artefact, Store, write_json, writing
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
-from distill_lib.vision.triggers import Patch, placebo
+from distill_lib.vision.triggers import Trigger, placebo
 
-ATTACKS = ("badencoder",)
+TUNING_COLUMNS = ["loss", "weight", "seed", "acc", "asr", "n_test"]
 COLUMNS = {"distillation": DISTILLATION_COLUMNS, "sweeps": SWEEP_COLUMNS}
 
 
@@ -46,9 +52,9 @@ def open_study(
     Args:
         profile: Name of a profile, or a TOML file.
         pretrain: Pre-training set in place of the profile's.
-        attack: Attack in place of the profile's.
+        attack: The only attack, in place of all of the profile's.
         downstream: Attacked sets in place of the profile's.
-        seeds: Seeds in place of the profile's.
+        seeds: Seeds in place of the profile's; which of them are compared and swept: `Profile.on`.
         device: `auto`, `cpu` or `cuda`; `auto` takes the profile's.
         overrides: Settings by dotted key. What they give is shown and not written to the result tables.
 
@@ -56,24 +62,57 @@ def open_study(
         UsageError: For any wrong value.
     """
     settings = load_profile(profile, overrides)
-    changes = {"pretrain": pretrain, "attack": attack, "downstream": tuple(downstream), "seeds": tuple(seeds)}
+    settings = _only(settings, attack) if attack else settings
+    changes = {"pretrain": pretrain, "downstream": tuple(downstream)}
     settings = replace(settings, **{name: value for name, value in changes.items() if value})
-    choose("attack", settings.attack, dict.fromkeys(ATTACKS))
-    compared = tuple(seed for seed in settings.seeds if seed in settings.compared_seeds)
-    settings = replace(settings, compared_seeds=compared or settings.seeds[:1])
+    settings = settings.on(tuple(seeds) or settings.seeds)
     result = os.environ.get("DISTILL_RESULT")
     return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
 
 
-def open_stages(settings: Profile, device: str = "auto", data_dir: Path | None = None) -> Stages:
-    """The stages of a profile in this repository's store; `auto` is the profile's own device."""
+def _only(settings: Profile, attack: str) -> Profile:
+    """The profile with one attack alone, on the sets that the profile has for it."""
+    choose("attack", attack, BACKDOORS)
+    own = settings.further.get(attack, Further(settings.downstream, settings.compared))
+    compared = own.compared or own.downstream[0]
+    sweeps = tuple(sweep for sweep in settings.sweeps if (sweep.attack or settings.attack) == attack)
+    seeds = dict(zip(("seeds", "compared_seeds"), settings.own_seeds(own), strict=True))
+    changes = {"further": {}, "downstream": own.downstream, "compared": compared, "sweeps": sweeps, **seeds}
+    return replace(settings, attack=attack, **changes)
+
+
+def open_stages(
+    settings: Profile, device: str = "auto", data_dir: Path | None = None, root: Path | None = None
+) -> Stages:
+    """The stages of a profile in the store of a repository (`root`, or where we are); `auto`: the profile's device."""
     data = data_dir or os.environ.get("DISTILL_DATA")
-    runs = Path(os.environ.get("DISTILL_RUNS", repository() / "runs"))
+    runs = Path(os.environ.get("DISTILL_RUNS", (root or repository()) / "runs"))
     progress = Path(os.environ.get("DISTILL_PROGRESS", runs / "progress.json"))
     where = resolve_device(settings.device if device == "auto" else device)
     stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
     stages.checkpoint_s = float(os.environ.get("DISTILL_CHECKPOINT_S", stages.checkpoint_s))
     return stages
+
+
+def _which(off: dict[str, Any]) -> dict[str, str]:
+    """The columns of the sweeps that say what is off the defaults."""
+    names = sorted(off)
+    return {"setting": ";".join(names), "value": ";".join(_text(off[name]) for name in names)}
+
+
+def _text(value: Any) -> str:
+    """A setting's value in a table: a name as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
+    """Rows of the same cell at any seed; the target may be another at each, where the attack finds it."""
+    names = [each.name for each in fields(Cell) if each.name not in ("target", "seed")]
+    return rows[pandas.concat([rows[name] == getattr(cell, name) for name in names], axis=1).all(axis=1)]
+
+
+def _count(most: int, what: str) -> str:
+    return f"at most {most} {what} images" if most else f"all {what} images"
 
 
 def repository() -> Path:
@@ -91,7 +130,9 @@ class Study:
         VERDICT_COLUMNS: What a notebook shows of the verdicts.
     """
 
-    VERDICT_COLUMNS: ClassVar = ["claim", "downstream", "verdict", "comparison", "effect", "low", "high", "n"]
+    VERDICT_COLUMNS: ClassVar = [
+        "claim", "attack", "downstream", "verdict", "comparison", "effect", "low", "high", "n", "p",
+    ]  # fmt: skip
 
     def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool):
         self.stages, self.profile, self.root = stages, stages.profile, root
@@ -101,23 +142,47 @@ class Study:
 
     # ---- cells -------------------------------------------------------------------------------------------------
 
-    def clean(self, downstream: str, seed: int) -> Cell:
-        """The encoder before the attack, measured under the attack's trigger and target."""
-        profile = self.profile
-        target = self.stages.target(downstream)
-        return Cell(profile.pretrain, profile.attack, downstream, target, "clean", "none", "", "", "", seed)
+    def attacks(self) -> dict[str, Further]:
+        """Every attack of this study, with the downstream sets and seeds it is measured on; the main one first."""
+        profile, main = self.profile, Further(self.profile.downstream, self.profile.compared)
+        seeds = {name: profile.own_seeds(sets) for name, sets in {profile.attack: main, **profile.further}.items()}
+        return {
+            name: replace(profile.further.get(name, main), seeds=own, compared_seeds=compared)
+            for name, (own, compared) in seeds.items()
+        }
 
-    def attacked(self, downstream: str, seed: int) -> Cell:
+    def clean(self, downstream: str, seed: int, attack: str | None = None) -> Cell:
+        """The encoder before the attack, measured under the attack's trigger and target."""
+        attack = attack or self.profile.attack
+        target = self.under(attack).target(downstream, seed)
+        return Cell(self.profile.pretrain, attack, downstream, target, "clean", "none", "", "", "", seed)
+
+    def attacked(self, downstream: str, seed: int, attack: str | None = None) -> Cell:
         """The encoder with the backdoor."""
-        return replace(self.clean(downstream, seed), stage="attacked")
+        return replace(self.clean(downstream, seed, attack), stage="attacked")
 
     def everywhere(self) -> list[Cell]:
-        """The attacked encoder of each downstream set and seed."""
-        return [self.attacked(name, seed) for name in self.profile.downstream for seed in self.profile.seeds]
+        """The attacked encoder of each attack, downstream set and seed."""
+        return [
+            self.attacked(name, seed, attack)
+            for attack, sets in self.attacks().items()
+            for name in sets.downstream
+            for seed in sets.seeds
+        ]
 
     def compared(self) -> list[Cell]:
-        """The attacked encoders on which teachers, students and losses are compared."""
-        return [self.attacked(self.profile.compared, seed) for seed in self.profile.compared_seeds]
+        """The attacked encoders on which teachers, students, losses and defences are compared."""
+        return [
+            self.attacked(sets.compared, seed, attack)
+            for attack, sets in self.attacks().items()
+            if sets.compared
+            for seed in sets.compared_seeds
+        ]
+
+    def under(self, attack: str, settings: dict[str, Any] | None = None) -> Stages:
+        """The stages of one attack, perhaps with other settings by dotted key."""
+        profile = self.profile.varied(settings) if settings else self.profile
+        return self.stages.under(replace(profile, attack=attack))
 
     def recipe(self, cells: Iterable[Cell], **changes: str) -> list[Cell]:
         """The recipe named beforehand (finetuned, warmup, at), or with one component changed, on each of the cells."""
@@ -134,59 +199,104 @@ class Study:
 
     # ---- results -----------------------------------------------------------------------------------------------
 
-    def measure(self, cells: Iterable[Cell], **setting: Any) -> pandas.DataFrame:
+    def measure(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None, **named: Any) -> pandas.DataFrame:
         """Make what is missing and measure it; the rows, one a cell, by the profile's primary probe.
 
-        The other probes' rows go to the sweeps.
+        The other probes' rows go to the sweeps, and so does every row of a measurement off the profile's defaults.
 
         Args:
             cells: What to measure.
-            setting: What is off the profile's defaults, as name=value: then every row goes to the sweeps.
+            settings: Other settings of the profile, by dotted key: {"defender.share": 0.05}.
+            named: What is off the defaults by another name.
         """
-        rows = [self._rows_of(cell, self.stages.measured(cell), setting) for cell in cells]
+        rows = []
+        for cell in cells:
+            cell, measured = self._measured(cell, settings)
+            rows.append(self._rows_of(cell, measured, {**(settings or {}), **named}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def validated(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """The same rows on validation images, to choose settings by; they go into no table."""
+        rows = []
+        for cell in cells:
+            cell, measured = self._measured(cell, settings, "validation")
+            rates = measured.metrics[self.profile.evaluation.probe]
+            rows.append({**cell.identity(), **rates, "key": measured.key})
+        return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def _measured(self, cell: Cell, settings: dict[str, Any] | None = None, on: str = "test") -> tuple[Cell, Artefact]:
+        """A cell, with the target that its attack has under the settings, and its measurement."""
+        stages = self.under(cell.attack, settings)
+        if not stages.backdoor.settled:  # another encoder may have another target
+            cell = replace(cell, target=stages.target(cell.downstream, cell.seed))
+        return cell, stages.measured(cell, on=on)
 
     def random(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """The same rates with random weights in the encoder's place: what the head can do by itself."""
         rows = []
         for cell in cells:
-            measured = self.stages.measured(cell, encoder=self.stages.untrained(cell.seed))
+            stages = self.under(cell.attack)
+            measured = stages.measured(cell, encoder=stages.untrained(cell.seed))
             rows.append(self._rows_of(cell, measured, {"encoder": "random"}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
 
+    def whole(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """The rows of these cells at every seed measured so far, in the cells' order: a run in pieces is shown whole.
+
+        Reported and exploration seeds are never mixed: those of the kind that this study runs on.
+
+        Args:
+            cells: Which encoders under which attack on which set; their seeds and targets do not count.
+            settings: Other settings of the profile, by dotted key.
+        """
+        rows = self.table(settings)
+        exploring = min(self.profile.seeds) >= EXPLORATION_SEEDS
+        rows = rows[(rows["seed"] >= EXPLORATION_SEEDS) == exploring]
+        places = dict.fromkeys(replace(cell, target=0, seed=0) for cell in cells)
+        return pandas.concat([rows_like(rows, place) for place in places], ignore_index=True)
+
     def _rows_of(self, cell: Cell, measured: Artefact, setting: dict[str, Any]) -> dict[str, Any]:
         """File a measurement's rows, one a probe, and give the primary probe's."""
-        primary = self.profile.evaluation.probe
+        primary, setting = self.profile.evaluation.probe, self.profile.off(setting)
         for probe in PROBES:
             row = {**cell.identity(), **measured.metrics[probe], "key": measured.key}
             off = {**setting, **({} if probe == primary else {"probe": probe})}
             if off:
-                names = sorted(off)
-                which = {"setting": ";".join(names), "value": ";".join(str(off[name]) for name in names)}
-                self._rows["sweeps"].append({"study": "distillation", **row, **which})
+                self._rows["sweeps"].append({"study": "distillation", **row, **_which(off)})
             else:
                 self._rows["distillation"].append(row)
         return {**cell.identity(), **measured.metrics[primary], "key": measured.key}
 
-    def table(self) -> pandas.DataFrame:
-        """Every row of this profile's table so far: those of earlier notebooks, and this one's."""
-        earlier = tables.read(self.root / "results" / self.profile.name / "distillation.csv")
-        numbers = ("target", "seed", *DISTILLATION_COLUMNS[10:-1])
-        frame = pandas.DataFrame(earlier, columns=DISTILLATION_COLUMNS)
-        frame[list(numbers)] = frame[list(numbers)].apply(pandas.to_numeric)
-        frame = pandas.concat([frame, pandas.DataFrame(self._rows["distillation"], columns=DISTILLATION_COLUMNS)])
-        identity = list(DISTILLATION_COLUMNS[:10])
+    def table(self, settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """Every row of this profile's table so far: those of earlier notebooks, and this one's.
+
+        With settings overridden, this one's alone: the others are of other settings, as stale rows are.
+
+        Args:
+            settings: Other settings of the profile, by dotted key: the sweeps' rows that were measured at them.
+        """
+        off = self.profile.off(settings or {})
+        study = "sweeps" if off else "distillation"
+        path = self.root / "results" / self.profile.name / f"{study}.csv"
+        earlier = [] if self._trial else [row for row in tables.read(path) if not self._stale(row)]
+        frame = pandas.DataFrame([*earlier, *self._rows[study]], columns=COLUMNS[study])
+        for column, value in _which(off).items() if off else ():
+            frame = frame[frame[column] == value]
+        frame = frame[list(DISTILLATION_COLUMNS)]
+        numbers = ["target", "seed", *DISTILLATION_COLUMNS[10:-1]]
+        frame = frame.assign(**frame[numbers].apply(pandas.to_numeric))
         frame = frame.fillna(dict.fromkeys(("teacher", "student", "loss"), ""))
+        identity = [name for name in DISTILLATION_COLUMNS[:10] if name != "target"]  # a seed has one
         return frame.drop_duplicates(identity, keep="last")
 
     @property
-    def trigger(self) -> Patch:
-        """The attacker's trigger."""
+    def trigger(self) -> Trigger:
+        """The main attack's trigger."""
         return self.stages.trigger()
 
     @property
-    def placebo(self) -> Patch:
-        """The control trigger."""
+    def placebo(self) -> Trigger:
+        """Its control trigger."""
         return placebo(self.trigger)
 
     # ---- things to look at -------------------------------------------------------------------------------------
@@ -197,9 +307,21 @@ class Study:
         return (
             f"{profile.name}: {profile.summary}\n"
             f"pre-trained on {profile.pretrain}, attacked for {', '.join(profile.downstream)}; "
-            f"seeds {list(profile.seeds)}\n"
+            f"seeds {list(profile.seeds)}, compared on {list(profile.compared_seeds)}\n"
             f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}; "
             f"{self.stages.device}, {self.stages.precision}; the defender holds {self.stages.share_size()} clean images"
+        )
+
+    def setup(self) -> str:
+        """How the encoders are made and judged, in a line, to stand beside another set-up."""
+        profile, encoder = self.profile, self.profile.encoder
+        injection, head = profile.injection, profile.evaluation
+        return (
+            f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}, "
+            f"{profile.pretraining.algorithm} {profile.pretraining.epochs} epochs, "
+            f"BadEncoder injected for {injection.epochs} epochs of {_count(injection.shadow, 'pre-training')}, "
+            f"{head.probe} {head.head_epochs} epochs on {_count(head.train, 'labelled')}, "
+            f"tested on {_count(head.test, 'test')}"
         )
 
     def budget_table(self) -> pandas.DataFrame:
@@ -215,19 +337,19 @@ class Study:
 
     def encoder(self, cell: Cell) -> Encoder:
         """The encoder of a cell, made if it is missing."""
-        return self.stages.encoder(self.stages.encoder_of(cell))
+        return self.stages.encoder(self.artefact(cell))
 
     def artefact(self, cell: Cell) -> Artefact:
         """The stored encoder of a cell: its log, settings and cost."""
-        return self.stages.encoder_of(cell)
+        return self.under(cell.attack).encoder_of(cell)
 
     def teacher(self, cell: Cell, name: str) -> Encoder:
         """A teacher for an attacked cell."""
-        return self.stages.encoder(choose("teacher", name, TEACHERS)(self.stages, cell)[0])
+        return self.stages.encoder(choose("teacher", name, TEACHERS).make(self.under(cell.attack), cell))
 
     def student(self, cell: Cell, name: str) -> Encoder:
         """A student as it is before the distillation."""
-        start = choose("student", name, STUDENTS)(self.stages, cell)[0]
+        start = choose("student", name, STUDENTS).make(self.under(cell.attack), cell)
         return self.stages.encoder(start) if start else self.stages.fresh(cell.seed + FRESH_STUDENT)
 
     def sample(self, downstream: str, count: int = 1000) -> tuple[Tensor, Tensor]:
@@ -241,26 +363,43 @@ class Study:
 
     def reference(self, cell: Cell) -> Tensor:
         """The reference inputs (R, 3, H, W), uint8, of an attacked cell."""
-        rows = self.stages.attacked(cell.seed, cell.downstream).metrics["references"]
+        rows = self.under(cell.attack).references(cell.downstream, cell.seed)
         return self.stages.downstream(cell.downstream)[0].images[rows].cpu()
+
+    def poisoned(self, attack: str, seed: int, count: int = 6) -> dict[str, Tensor]:
+        """Some of the pre-training images that an attack poisons, before and after; empty where it poisons none."""
+        stages = self.under(attack)
+        if stages.backdoor.poison is None:
+            return {}
+        found, clean = stages.backdoor.poison(stages, seed), stages.pretraining.images
+        rows = found.rows[:count].to(clean.device)
+        return {"before": clean[rows].cpu(), "after": found.images[rows].cpu()}
+
+    def tuning(self) -> pandas.DataFrame:
+        """What the losses' weights were chosen from: exploration seeds, validation images; empty where none was run."""
+        path = self.root / "results" / self.profile.name / "tuning.csv"
+        return pandas.read_csv(path) if path.is_file() else pandas.DataFrame(columns=TUNING_COLUMNS)
 
     def view(self, cell: Cell, rows: dict[str, Any]) -> dict[str, Any]:
         """Features of sampled test images, clean and triggered, and of the reference: what a t-SNE panel needs."""
         images, labels = self.sample(cell.downstream)
         encoder = self.encoder(cell)
-        shown = {"clean": images[rows["clean"]], "triggered": self.trigger(images[rows["triggered"]])}
+        trigger = self.under(cell.attack).trigger()
+        shown = {"clean": images[rows["clean"]], "triggered": trigger(images[rows["triggered"]])}
         found = {name: extract(encoder, each).cpu().numpy() for name, each in shown.items()}
         reference = extract(encoder, self.reference(cell)).cpu().numpy()
         return {**found, "reference": reference, "labels": labels[rows["clean"]].tolist()}
 
     # ---- the end of a notebook ---------------------------------------------------------------------------------
 
-    def figure(self, kind: str, numbers: dict[str, Any]) -> Figure:
+    def figure(self, kind: str, numbers: dict[str, Any], name: str | None = None) -> Figure:
         """Draw a figure of this profile, save it as png, svg and json, and hand it back to be shown."""
         if self._trial:
             return plots.draw(kind, numbers)
-        self._figures += [f"figures/{self.profile.name}/{kind}.{end}" for end in ("png", "svg", "json")]
-        return plots.make(kind, numbers, self.root / "figures" / self.profile.name)
+        name, folder = name or kind, self.root / "figures" / self.profile.name
+        self._figures += [f"figures/{self.profile.name}/{name}.{end}" for end in ("png", "svg", "json")]
+        with writing(folder):
+            return plots.make(kind, numbers, folder, name)
 
     def finish(self) -> str:
         """Merge the rows into the result tables and write the notebook's result file: the last cell's call."""
@@ -269,17 +408,24 @@ class Study:
             return "Settings were overridden: nothing was written to results/ or figures/."
         folder = self.root / "results" / self.profile.name
         runs, written = self.stages.store.root, []
-        stale = checker(self.profile, self.stages.known)
         for study, rows in self._rows.items():
             if rows:
-                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, stale)
+                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, self._stale)
                 written.append(f"results/{self.profile.name}/{study}.csv")
         self._write(written)
         return f"{sum(map(len, self._rows.values()))} rows in {' and '.join(written) or 'no table'}."
 
+    @cached_property
+    def _stale(self) -> Callable[[dict[str, str]], bool]:
+        """Tells rows that today's settings would not give; images that the manifest knows need not be loaded."""
+        manifest = self.root / "results" / self.profile.name / "manifest.json"
+        known = {**(known_facts(manifest) if manifest.is_file() else {}), **self.stages.known}
+        return checker(self.profile, known, self.stages.data_dir, self.stages.store.root)
+
     def _write(self, written: list[str]) -> None:
         if self._result:
-            write_json(self._result, {"figures": self._figures, "tables": written})
+            about = {"figures": self._figures, "tables": written, "peak_rss_mb": highest_rss_mb()}
+            write_json(self._result, about)
 
 
 __all__ = ["Profile", "Study", "UsageError", "open_study"]

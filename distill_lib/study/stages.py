@@ -1,7 +1,7 @@
 """The stages: each gives an artefact, found in the store or computed from the artefacts below it."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,28 +9,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_lib.attacks.badencoder import BadEncoderConfig, choose_references, inject
 from distill_lib.data import ImageSet, clean_share, holdout, load
+from distill_lib.data.splits import FEWEST
+from distill_lib.defences.bn_reset import bn_reset as renew_statistics
 from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.distillation.losses import resolve
+from distill_lib.distillation.students import reinitialise
 from distill_lib.errors import UsageError, choose
-from distill_lib.evaluation.probes import PROBES, HeadConfig, margins
+from distill_lib.evaluation.probes import PROBES, HeadConfig
 from distill_lib.evaluation.rates import rates, trigger_cos
+from distill_lib.study.backdoors import BACKDOORS, Backdoor
 from distill_lib.study.cells import Cell
+from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
 from distill_lib.study.config import Optimisation, Profile
 from distill_lib.study.store import Artefact, Store, Workspace
+from distill_lib.training.byol import BYOLConfig, byol
 from distill_lib.training.device import resolve_precision
 from distill_lib.training.loop import Schedule, Watch
+from distill_lib.training.moco import MoCoConfig, moco
 from distill_lib.training.simclr import VIEWS, SimCLRConfig, simclr
-from distill_lib.vision.encoders import Encoder, EncoderConfig, build_encoder
+from distill_lib.vision.augment import Augmentation
+from distill_lib.vision.encoders import Encoder, build_encoder
 from distill_lib.vision.features import extract
-from distill_lib.vision.triggers import Patch, corner_patch, placebo
+from distill_lib.vision.triggers import Trigger, placebo
 
 # Raised when a change of the code changes what a stage makes.
-VERSIONS = {"pretrained": 2, "untrained": 1, "attacked": 2, "repaired": 2, "distilled": 2, "measured": 1}
+VERSIONS = {"pretrained": 3, "untrained": 1, "attacked": 4, "repaired": 4, "distilled": 4, "measured": 1}
+YOUNGER = ("mixup", "cosine_weight", "fresh_stages", "bn_reset", "cutout")  # settings that are off when falsy
 VALIDATION_SHARE = 0.2
-# Added to a seed, so that a student or a clean share's encoder does not start from the attacked encoder's own weights.
-FRESH_REPAIR, FRESH_STUDENT = 1000, 2000
+SIDE = 32  # pixels, of every image set here
+PRETRAININGS = {"simclr": (simclr, SimCLRConfig), "moco": (moco, MoCoConfig), "byol": (byol, BYOLConfig)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Facts:
 
 @dataclass
 class Stages:
-    """Everything the study makes, for one profile on one device.
+    """Everything the study makes, for one profile and its main attack, on one device.
 
     Attributes:
         profile: All settings.
@@ -55,6 +63,7 @@ class Stages:
         known: Facts of image sets by "name/split", for naming results without the images.
         precision: In place of the profile's.
         checkpoint_s: Seconds between the checkpoints of a training.
+        sets: Image sets loaded so far.
     """
 
     profile: Profile
@@ -64,18 +73,31 @@ class Stages:
     known: dict[str, Facts] = field(default_factory=dict)
     precision: str | None = None
     checkpoint_s: float = 20.0
+    sets: dict[tuple[str, str], ImageSet] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
-        self._sets: dict[tuple[str, str], ImageSet] = {}
         self.precision = self.precision or resolve_precision(self.profile.precision, self.device)
+
+    def under(self, profile: Profile) -> "Stages":
+        """The stages of other settings; images and store are shared."""
+        return self if profile == self.profile else replace(self, profile=profile)
+
+    @property
+    def backdoor(self) -> Backdoor:
+        """The main attack."""
+        return choose("attack", self.profile.attack, BACKDOORS)
 
     # ---- images ------------------------------------------------------------------------------------------------
 
     def images(self, name: str, split: str = "train") -> ImageSet:
         """An image set, loaded once; the pre-training set is the unlabelled split where there is one."""
-        if (name, split) not in self._sets:
-            self._sets[name, split] = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
-        return self._sets[name, split]
+        if (name, split) not in self.sets:
+            images = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
+            if images.images.shape[-2:] != (SIDE, SIDE):
+                height, width = images.images.shape[-2:]
+                raise UsageError(f"the images of {name!r} are {height} x {width} pixels; allowed: {SIDE} x {SIDE}")
+            self.sets[name, split] = images
+        return self.sets[name, split]
 
     def facts(self, name: str, split: str = "train") -> Facts:
         """Source, hash and size of an image set."""
@@ -113,116 +135,180 @@ class Stages:
         """A fixed sample of the test set."""
         return _limited(self.images(name, "test"), count)
 
+    def shadow_size(self) -> int:
+        """How many images BadEncoder's attacker holds."""
+        count = self.pretraining_facts.count
+        return min(self.profile.injection.shadow, count) or count
+
+    def shadow(self, seed: int) -> Tensor:
+        """Rows of the pre-training set that they are, (N,)."""
+        order = torch.randperm(self.pretraining_facts.count, generator=torch.Generator().manual_seed(seed))
+        return order[: self.shadow_size()]
+
     def share(self, seed: int) -> Tensor:
-        """The defender's clean images, uint8 (N, 3, H, W)."""
-        return clean_share(self.pretraining, self.profile.defender.share, seed).images
+        """The defender's images, uint8 (N, 3, H, W): clean, unless the profile contaminates them.
+
+        Raises:
+            UsageError: As `check_share`.
+        """
+        self.check_share()
+        settings, images = self.profile.defender, self.pretraining
+        if settings.source:
+            images = self.images(settings.source).to(self.device)
+        if settings.disjoint:
+            images = _without(images, self.shadow(seed))
+        chosen = clean_share(images, min(1.0, self.share_size() / len(images)), seed).images
+        spoilt = round(settings.contaminated * len(chosen))
+        return torch.cat([self.trigger()(chosen[:spoilt]), chosen[spoilt:]]) if spoilt else chosen
 
     def share_size(self) -> int:
-        """How many they are."""
+        """How many they are: a share of the pre-training set, wherever they come from."""
         return round(self.profile.defender.share * self.pretraining_facts.count)
 
-    # ---- the attack --------------------------------------------------------------------------------------------
+    def check_share(self) -> None:
+        """See from sizes alone whether the defender's images can be had.
 
-    def trigger(self) -> Patch:
-        """The attacker's trigger, at the 32 pixels that every image set has here."""
-        return corner_patch(self.profile.injection.trigger_size)
+        Raises:
+            UsageError: If there are too few, none outside the attacker's shadow images, or none to contaminate.
+        """
+        settings, (name, there) = self.profile.defender, (self.profile.pretrain, self.pretraining_facts.count)
+        if settings.source:
+            name, there = settings.source, self.facts(settings.source).count
+        if settings.disjoint:
+            there -= self.shadow_size()
+            if there <= 0:
+                raise UsageError(
+                    f"defender.disjoint leaves no image, as the attacker holds all {self.shadow_size()}; "
+                    "allowed: with injection.shadow below that"
+                )
+        count = min(self.share_size(), there)
+        if count < FEWEST:
+            raise UsageError(
+                f"defender.share {settings.share} gives the defender {count} images of {name!r}; "
+                f"allowed: {FEWEST} images or more"
+            )
+        if settings.contaminated and not round(settings.contaminated * count):
+            raise UsageError(
+                f"defender.contaminated {settings.contaminated} of the defender's {count} images is not one image; "
+                f"allowed: 0, or more than {0.5 / count:.2g}"
+            )
+
+    def share_settings(self) -> Any:
+        """What decides the defender's images, for keys; the share alone where the rest is as usual."""
+        settings = self.profile.defender
+        other: dict[str, Any] = {}
+        if settings.source:
+            other["source"] = self.facts(settings.source).digest
+        if settings.disjoint:
+            other["shadow"] = self.shadow_size()
+        if settings.contaminated:
+            other |= {"contaminated": settings.contaminated, "trigger": asdict(self.trigger())}
+        return {"share": settings.share, **other} if other else settings.share
+
+    # ---- before and after the attack -----------------------------------------------------------------------------
+
+    def trigger(self) -> Trigger:
+        """The attacker's trigger, for images of 32 pixels, which every set has here."""
+        return self.backdoor.trigger(self.profile)
+
+    def target(self, downstream: str, seed: int) -> int:
+        """The target class: a setting, or found on training images where the attack does not choose it."""
+        return self.backdoor.target(self, seed, downstream)
+
+    def references(self, downstream: str, seed: int) -> list[int]:
+        """Rows of downstream training images that triggered images are to look like, the first above all."""
+        return self.backdoor.references(self, seed, downstream)
 
     def pretrained(self, seed: int) -> Artefact:
-        """The clean encoder: SimCLR from random weights."""
-        settings = self.profile.pretraining
-        count = self.pretraining_facts.count
-        schedule = _schedule(settings.optimisation, settings.epochs * count * VIEWS, count)
+        """The clean encoder: pre-training from random weights."""
+        described = self.pretraining_settings()
 
         def compute(work: Workspace):
             encoder = self.fresh(seed)
-            log = simclr(encoder, self.pretraining.images, SimCLRConfig(schedule), seed, self._watch(work))
-            return _trained(work, encoder, log)
+            log = self.pretrain(encoder, self.pretraining.images, seed, work)
+            return self.trained(work, encoder, log)
 
-        config = {**self._common(seed), "schedule": asdict(schedule)}
-        return self._make("pretrained", config, compute)
+        return self.make("pretrained", {**self.common(seed), **described}, compute)
+
+    def pretrain(self, encoder: Encoder, images: Tensor, seed: int, work: Workspace) -> list[dict]:
+        """Pre-train an encoder in place; the log."""
+        run, config = choose("pre-training algorithm", self.profile.pretraining.algorithm, PRETRAININGS)
+        return run(encoder, images, config(self._pretraining_schedule()), seed, self.watch(work))
+
+    def pretraining_settings(self) -> dict[str, Any]:
+        """Schedule and algorithm, for keys; SimCLR goes without saying."""
+        algorithm = self.profile.pretraining.algorithm
+        schedule = {"schedule": asdict(self._pretraining_schedule())}
+        return schedule if algorithm == "simclr" else {**schedule, "algorithm": algorithm}
+
+    def _pretraining_schedule(self) -> Schedule:
+        settings, count = self.profile.pretraining, self.pretraining_facts.count
+        return self.schedule(settings.optimisation, settings.epochs * count * VIEWS, count)
 
     def untrained(self, seed: int) -> Artefact:
         """Random weights: the floor under every encoder."""
-        return self._make("untrained", self._common(seed), lambda work: (self.fresh(seed).state_dict(), {}))
+        return self.make("untrained", self.common(seed), lambda work: (self.fresh(seed).state_dict(), {}))
 
     def attacked(self, seed: int, downstream: str) -> Artefact:
-        """The encoder with BadEncoder's backdoor for the target class of one downstream set."""
-        settings, clean = self.profile.injection, self.pretrained(seed)
-        shadow = settings.shadow or self.pretraining_facts.count
-        schedule = _schedule(settings.optimisation, settings.epochs * shadow, shadow, views_per_image=1)
-        config = BadEncoderConfig(schedule, settings.lambda1, settings.lambda2)
+        """The encoder with the backdoor."""
+        return self.backdoor.attacked(self, seed, downstream)
 
-        def compute(work: Workspace):
-            encoder = self.encoder(clean)
-            order = torch.randperm(len(self.pretraining), generator=torch.Generator().manual_seed(seed))[:shadow]
-            chosen = self.references(encoder, downstream, seed)
-            images = self.downstream(downstream)[0].images[chosen].to(self.device)
-            shadow_images = self.pretraining.images[order.to(self.device)]
-            log = inject(encoder, shadow_images, self.trigger(), images, config, seed, self._watch(work))
-            return _trained(work, encoder, log, references=chosen.tolist())
-
-        upstream = {"clean": clean.key, "downstream": self.facts(downstream).digest, "target": self.target(downstream)}
-        settled = {
-            "shadow": shadow,
-            "references": settings.references,
-            "head": asdict(self.head()),
-            "limit": self.profile.evaluation.train,
-            "trigger": asdict(self.trigger()),
-        }
-        return self._make(
-            "attacked", {**self._common(seed), **upstream, **settled, "badencoder": asdict(config)}, compute
-        )
-
-    def target(self, downstream: str) -> int:
-        """The target class, checked against the set's classes."""
-        target = choose("downstream set", downstream, self.profile.targets)
-        classes = self.facts(downstream).classes
-        if not 0 <= target < classes:
-            raise UsageError(f"target class {target} of {downstream!r} does not exist; allowed: 0 to {classes - 1}")
-        return target
-
-    def references(self, encoder: Encoder, downstream: str, seed: int) -> Tensor:
-        """Rows of the training images of the target class of which the clean encoder's head is surest."""
-        train, target = self.downstream(downstream)[0], self.target(downstream)
-        features = extract(encoder, train.images)
-        labels = train.labels.to(features.device)
-        head = PROBES["head"](features, labels, len(train.classes), self.head(), seed)
-        with torch.no_grad():
-            scores = margins(head(features), target)
-        return choose_references(scores, labels, target, self.profile.injection.references).cpu()
-
-    # ---- the defences ------------------------------------------------------------------------------------------
-
-    def repaired(self, start: Artefact | None, views: int, seed: int) -> Artefact:
-        """SimCLR on the defender's clean share: from an encoder (fine-tuning) or from random weights (None)."""
-        schedule = _schedule(self.profile.defender.optimisation, views, self.share_size())
-
-        def compute(work: Workspace):
-            encoder = self.encoder(start) if start else self.fresh(seed + FRESH_REPAIR)
-            log = simclr(encoder, self.share(seed), SimCLRConfig(schedule), seed, self._watch(work))
-            return _trained(work, encoder, log)
-
-        upstream = {"start": start.key if start else "random", "share": self.profile.defender.share}
-        return self._make("repaired", {**self._common(seed), **upstream, "schedule": asdict(schedule)}, compute)
+    # ---- the defences --------------------------------------------------------------------------------------------
 
     def distilled(self, cell: Cell) -> Artefact:
         """A student distilled from a teacher, on the views that their own making has left over."""
+        settings = self.profile.distillation
+        config = self.distillation(cell.teacher, cell.student, cell.loss)
+        teacher, student = TEACHERS[cell.teacher].make(self, cell), STUDENTS[cell.student].make(self, cell)
+        start_end = {name: getattr(settings, name) for name in ("fresh_stages", "bn_reset")}
+        return self.distilled_from(teacher, student, config, cell.seed, **start_end)
+
+    def distillation(self, teacher: str, student: str, loss: str) -> DistilConfig:
+        """Settings of a distillation, as long as the views that teacher and student leave over pay for."""
         settings, budget = self.profile.distillation, self.profile.defender
-        teacher, spent_teacher = choose("teacher", cell.teacher, TEACHERS)(self, cell)
-        student, spent_student = choose("student", cell.student, STUDENTS)(self, cell)
-        loss = resolve(cell.loss, settings.weights.get(cell.loss))
-        left = budget.views - spent_teacher - spent_student
-        views_per_image = VIEWS if settings.nt_xent_weight > 0 else 1  # the student's own objective needs a second view
-        schedule = _schedule(budget.optimisation, left, self.share_size(), views_per_image)
-        config = DistilConfig(schedule, cell.loss, loss.weight, settings.nt_xent_weight)
+        parts = choose("teacher", teacher, TEACHERS), choose("student", student, STUDENTS)
+        weight = resolve(loss, settings.weights.get(loss)).weight
+        same = {name: getattr(settings, name) for name in ("nt_xent_weight", "mixup", "cosine_weight")}
+        same |= {"weight": weight, "augmentation": self.defender_views()}
+        config = DistilConfig(self.defender_schedule(VIEWS), loss, **same)  # tells the views a step takes
+        left = budget.views - sum(part.views(budget) for part in parts)
+        schedule = self.defender_schedule(left, config.views_per_image)
+        if settings.steps:
+            schedule = replace(schedule, steps=settings.steps)
+        return replace(config, schedule=schedule)
+
+    def distilled_from(
+        self,
+        teacher: Artefact,
+        student: Artefact | None,
+        config: DistilConfig,
+        seed: int,
+        fresh_stages: int = 0,
+        bn_reset: bool = False,
+    ) -> Artefact:
+        """A student (None: of random weights) distilled from a teacher."""
 
         def compute(work: Workspace):
-            pupil = self.encoder(student) if student else self.fresh(cell.seed + FRESH_STUDENT)
-            log = distil(self.encoder(teacher), pupil, self.share(cell.seed), config, cell.seed, self._watch(work))
-            return _trained(work, pupil, log)
+            drawn = seed + FRESH_STUDENT
+            pupil = self.encoder(student) if student else self.fresh(drawn)
+            reinitialise(pupil, self.fresh(drawn), fresh_stages)
+            log = distil(self.encoder(teacher), pupil, self.share(seed), config, drawn, self.watch(work))
+            if bn_reset:
+                renew_statistics(pupil, self.share(seed), seed=seed)
+            return self.trained(work, pupil, log)
 
-        upstream = {"teacher": teacher.key, "student": student.key if student else "random", "share": budget.share}
-        return self._make("distilled", {**self._common(cell.seed), **upstream, "distil": asdict(config)}, compute)
+        upstream = {"teacher": teacher.key, "student": student.key if student else "random"}
+        around = {"fresh_stages": fresh_stages, "bn_reset": bn_reset}
+        described = {**upstream, "share": self.share_settings(), "distil": asdict(config), **around}
+        return self.make("distilled", {**self.common(seed), **described}, compute)
+
+    def defender_views(self) -> Augmentation:
+        """The views of any training of the defender's."""
+        return Augmentation(crop_scale=(self.profile.defender.crop, 1.0), cutout=self.profile.defender.cutout)
+
+    def defender_schedule(self, views: int, views_per_image: int = VIEWS) -> Schedule:
+        """Any training of the defender's."""
+        return self.schedule(self.profile.defender.optimisation, views, self.share_size(), views_per_image)
 
     def encoder_of(self, cell: Cell) -> Artefact:
         """The encoder that a row of the result table is about."""
@@ -242,7 +328,7 @@ class Stages:
         attacked = self.attacked(cell.seed, cell.downstream)
 
         def compute(work: Workspace):
-            return None, self._measure(cell, subject, attacked, on)
+            return None, self._measure(cell, subject, on)
 
         config = {
             "encoder": subject.key,
@@ -254,15 +340,15 @@ class Stages:
             "head": asdict(self.head()),
             "seed": cell.seed,
         }
-        return self._make("measured", config, compute)
+        return self.make("measured", config, compute)
 
-    def _measure(self, cell: Cell, subject: Artefact, attacked: Artefact, on: str) -> dict[str, dict[str, float]]:
+    def _measure(self, cell: Cell, subject: Artefact, on: str) -> dict[str, dict[str, float]]:
         encoder = self.encoder(subject)
         train, held = (each.to(self.device) for each in self.downstream(cell.downstream, on))
         trigger = self.trigger()
         features = extract(encoder, train.images)
         seen = [extract(encoder, held.images, transform=how) for how in (None, trigger, placebo(trigger))]
-        reference = self.downstream(cell.downstream)[0].images[attacked.metrics["references"][:1]]
+        reference = self.downstream(cell.downstream)[0].images[self.references(cell.downstream, cell.seed)[:1]]
         cosine = trigger_cos(seen[1], extract(encoder, reference))
         result = {}
         for name, probe in PROBES.items():
@@ -277,11 +363,11 @@ class Stages:
         settings = self.profile.evaluation
         return HeadConfig(epochs=settings.head_epochs, batch=settings.head_batch, lr=settings.head_lr)
 
-    # ---- helpers -----------------------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------------------------
 
     def fresh(self, seed: int) -> Encoder:
         """An encoder with random weights."""
-        return build_encoder(EncoderConfig(**asdict(self.profile.encoder)), seed, self.precision).to(self.device)
+        return build_encoder(self.profile.encoder, seed, self.precision).to(self.device)
 
     def encoder(self, artefact: Artefact) -> Encoder:
         """The encoder that an artefact holds, in eval mode."""
@@ -289,7 +375,8 @@ class Stages:
         encoder.load_state_dict(artefact.weights())
         return encoder.eval()
 
-    def _common(self, seed: int) -> dict[str, Any]:
+    def common(self, seed: int) -> dict[str, Any]:
+        """What is in every training's key."""
         return {
             "images": self.pretraining_facts.digest,
             "encoder": asdict(self.profile.encoder),
@@ -297,45 +384,61 @@ class Stages:
             "seed": seed,
         }
 
-    def _watch(self, work: Workspace) -> Watch:
-        return Watch(work.report, work.checkpoint / "training.pt", self.checkpoint_s)
+    def schedule(self, settings: Optimisation, views: int, count: int, views_per_image: int = VIEWS) -> Schedule:
+        """A schedule of as many steps as `views` pay for."""
+        batch = min(settings.batch, count)
+        return Schedule(max(1, views // (batch * views_per_image)), **{**asdict(settings), "batch": batch})
 
-    def _make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
-        return self.store.make(kind, VERSIONS[kind], config, compute)
+    def made(
+        self, kind: str, seed: int, described: dict[str, Any], start: Artefact | None, change: Callable, fresh: int = 0
+    ) -> Artefact:
+        """An encoder changed in place by `change(encoder, work) -> (log, metrics)`.
+
+        Args:
+            kind: Of artefact.
+            seed: Of the cell.
+            described: All that decides the change, for the key.
+            start: The encoder to change; None: one of random weights.
+            change: Changes it.
+            fresh: Added to the seed of the random weights.
+        """
+
+        def compute(work: Workspace):
+            encoder = self.encoder(start) if start else self.fresh(seed + fresh)
+            log, metrics = change(encoder, work)
+            return self.trained(work, encoder, log, **metrics)
+
+        config = {**self.common(seed), "start": start.key if start else "random", **described}
+        return self.make(kind, config, compute)
+
+    def make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
+        """Find or compute an artefact."""
+        return self.store.make(kind, VERSIONS[kind], without_unused(config), compute)
+
+    def watch(self, work: Workspace) -> Watch:
+        """Where a training reports and keeps its checkpoint."""
+        return Watch(work.report, work.checkpoint / "training.pt", self.checkpoint_s, saved=work.kept)
+
+    @staticmethod
+    def trained(work: Workspace, encoder: Encoder, log: list[dict], **metrics: Any) -> tuple[dict, dict]:
+        """What an encoder's computation gives to the store."""
+        import pandas
+
+        pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
+        return encoder.state_dict(), {**metrics, "last": log[-1] if log else {}}
 
 
-def _finetuned(stages: Stages, cell: Cell) -> tuple[Artefact, int]:
-    views = stages.profile.defender.teacher_views
-    return stages.repaired(stages.attacked(cell.seed, cell.downstream), views, cell.seed), views
+def without_unused(described: dict[str, Any]) -> dict[str, Any]:
+    """What decides a result, less the settings younger than the first results, whose keys they leave as they were."""
+    inner = {name: without_unused(value) if isinstance(value, dict) else value for name, value in described.items()}
+    return {name: value for name, value in inner.items() if value or name not in YOUNGER}
 
 
-def _warmed(stages: Stages, cell: Cell) -> tuple[Artefact, int]:
-    views = stages.profile.defender.warmup_views
-    return stages.repaired(None, views, cell.seed), views
-
-
-# name -> (stages, cell) -> the encoder (None: random weights) and the views its making cost
-TEACHERS = {
-    "poisoned": lambda stages, cell: (stages.attacked(cell.seed, cell.downstream), 0),
-    "finetuned": _finetuned,
-}
-STUDENTS = {
-    "random": lambda stages, cell: (None, 0),
-    "warmup": _warmed,
-}
-# name -> (stages, cell) -> the defended encoder; each may spend all the views
-DEFENCES = {
-    "clean_share": lambda stages, cell: stages.repaired(None, stages.profile.defender.views, cell.seed),
-    "finetune": lambda stages, cell: stages.repaired(
-        stages.attacked(cell.seed, cell.downstream), stages.profile.defender.views, cell.seed
-    ),
-}
-
-
-def _schedule(settings: Optimisation, views: int, count: int, views_per_image: int = VIEWS) -> Schedule:
-    """A schedule of as many steps as `views` pay for."""
-    batch = min(settings.batch, count)
-    return Schedule(max(1, views // (batch * views_per_image)), **{**asdict(settings), "batch": batch})
+def _without(images: ImageSet, rows: Tensor) -> ImageSet:
+    """The images that are not among the rows."""
+    keep = torch.ones(len(images), dtype=torch.bool)
+    keep[rows] = False
+    return images.subset(keep.to(images.labels.device))
 
 
 def _limited(images: ImageSet, most: int) -> ImageSet:
@@ -343,10 +446,3 @@ def _limited(images: ImageSet, most: int) -> ImageSet:
     if not most or most >= len(images):
         return images
     return images.subset(torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:most].sort().values)
-
-
-def _trained(work: Workspace, encoder: Encoder, log: list[dict], **metrics: Any) -> tuple[dict, dict]:
-    import pandas
-
-    pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
-    return encoder.state_dict(), {**metrics, "last": log[-1] if log else {}}

@@ -31,35 +31,54 @@ def cell_of(row: dict[str, str]) -> Cell:
     return Cell(**{**values, "target": int(values["target"]), "seed": int(values["seed"])})
 
 
-def checker(profile: Profile, known: dict[str, Facts]) -> Callable[[dict[str, str]], bool]:
+def checker(
+    profile: Profile, known: dict[str, Facts], data_dir: Path | None = None, root: Path = Path("runs")
+) -> Callable[[dict[str, str]], bool]:
     """A function that tells whether a row of a result table (as text) is stale.
 
     A row is fresh when its key is that of its own cell under the profile, in either precision: which of them is used is
-    the processor's affair.
+    the processor's affair. A row whose images are not to be had is kept: nothing speaks against it.
 
     Args:
         profile: The settings of today.
         known: Facts of the image sets, by "name/split"; what is missing there is loaded.
+        data_dir: Folder of image archives.
+        root: Of the artefact store, where made images are kept.
     """
+    stages = Stages(profile, Naming(root), torch.device("cpu"), data_dir, known=known)
 
     def stale(row: dict[str, str]) -> bool:
         cell = cell_of(row)
-        settings = replace(profile, pretrain=cell.pretrain, attack=cell.attack)
-        return not any(row["key"] == _name(settings, cell, row, precision, known) for precision in PRECISIONS)
+        under = replace(stages, profile=replace(profile, pretrain=cell.pretrain, attack=cell.attack))
+        try:
+            under.pretraining_facts  # noqa: B018 (loads)
+            under.facts(cell.downstream), under.facts(cell.downstream, "test")
+        except UsageError:
+            return False
+        return not any(row["key"] == _name(replace(under, precision=each), cell, row) for each in PRECISIONS)
 
     return stale
 
 
-def _name(profile: Profile, cell: Cell, row: dict[str, str], precision: str, known: dict[str, Facts]) -> str | None:
-    stages = Stages(profile, Naming("runs"), torch.device("cpu"), known=known, precision=precision)
+def _name(stages: Stages, cell: Cell, row: dict[str, str]) -> str | None:
     settings = dict(zip(row.get("setting", "").split(";"), row.get("value", "").split(";"), strict=False))
     try:
-        if stages.target(cell.downstream) != cell.target:
+        varied = {name: _plain(value) for name, value in settings.items() if "." in name}
+        stages = replace(stages, profile=stages.profile.varied(varied)) if varied else stages
+        if stages.backdoor.settled and stages.target(cell.downstream, cell.seed) != cell.target:
             return None
         other = stages.untrained(cell.seed) if settings.get("encoder") == "random" else None
         return stages.measured(cell, encoder=other).key
     except UsageError:
         return None
+
+
+def _plain(value: str) -> Any:
+    """A setting's value as its text says it in JSON; a name is its own value."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def known_facts(manifest: Path) -> dict[str, Facts]:

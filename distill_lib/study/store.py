@@ -13,10 +13,8 @@ import json
 import math
 import os
 import re
-import resource
 import shutil
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_lib.errors import UsageError
+from distill_lib.study.cost import Meter
 from distill_lib.study.progress import NullReporter
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
@@ -53,11 +52,6 @@ def digest(value: Any) -> str:
 def key(kind: str, version: int | str, config: dict[str, Any]) -> str:
     """The artefact's key, 16 hex characters, from all that can change it."""
     return digest({"kind": kind, "version": version, "config": config})[:16]
-
-
-def peak_rss_mb(who: int = resource.RUSAGE_SELF) -> float:
-    """Peak resident memory in MB: of this process or (RUSAGE_CHILDREN) its largest child that has ended."""
-    return round(resource.getrusage(who).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -147,6 +141,14 @@ class Artefact:
         """The numbers that `compute` returned."""
         return json.loads((self.folder / "metrics.json").read_text())
 
+    @functools.cached_property
+    def cost(self) -> dict[str, Any]:
+        """What making it took: `wall_s` seconds, `peak_rss_mb`, on a GPU `peak_device_mb`, when and where.
+
+        Earlier files have the peak of the whole process up to then, and the seconds since the last interruption.
+        """
+        return json.loads((self.folder / "cost.json").read_text())
+
     def weights(self) -> dict[str, Any]:
         """The tensors by name, on the CPU; a FileNotFoundError where the artefact has none."""
         from safetensors.torch import load_file
@@ -162,12 +164,18 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a computation is given: a folder for its files, one for its checkpoints, a reporter."""
+    """What a computation is given: a folder for its files, one for its checkpoints, a reporter, a meter."""
 
     kind: str
     folder: Path
     checkpoint: Path
     reporter: Any
+    meter: Meter | None = None
+
+    def kept(self) -> None:
+        """Note what was taken so far, beside a checkpoint just written."""
+        if self.meter:
+            write_json(self.meter.path, self.meter.read())
 
     def report(self, step: int, steps: int, terms: dict[str, Any], stage: str | None = None) -> None:
         """Say that `step` of `steps` is done, with the loss terms; `stage` where the work has several."""
@@ -225,10 +233,9 @@ class Store:
         return found or Artefact(kind, name, self.root / kind / name)
 
     def _compute(self, folder: Path, destination: Path, config: dict[str, Any], compute: Compute) -> None:
-        began, kind = time.monotonic(), config["kind"]
-        workspace = Workspace(
-            kind, folder, self.root / "partial" / f"{kind}-{destination.name}", self.reporter
-        )
+        kind = config["kind"]
+        checkpoint = self.root / "partial" / f"{kind}-{destination.name}"
+        workspace = Workspace(kind, folder, checkpoint, self.reporter, Meter(checkpoint / "cost.json"))
         with writing(self.root):
             shutil.rmtree(destination, ignore_errors=True)  # what is there is broken
             workspace.checkpoint.mkdir(parents=True, exist_ok=True)
@@ -244,8 +251,7 @@ class Store:
             if weights is not None:
                 (folder / "weights.safetensors").write_bytes(_serialised(weights))
             sizes = {str(f.relative_to(folder)): f.stat().st_size for f in folder.rglob("*") if f.is_file()}
-            cost = {"wall_s": round(time.monotonic() - began, 2), "peak_rss_mb": peak_rss_mb()}
-            cost |= {"made_at": time.strftime("%FT%T%z"), "host": socket.gethostname()}
+            cost = {**workspace.meter.read(), "made_at": time.strftime("%FT%T%z"), "host": socket.gethostname()}
             write_json(folder / "cost.json", {**cost, "files": sizes})
         with writing(self.root):
             place(folder, destination)

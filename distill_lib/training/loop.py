@@ -19,6 +19,7 @@ OPTIMISERS = {
         parameters, s.lr, momentum=s.momentum, weight_decay=s.weight_decay, fused=True
     ),
 }
+TOLD_S = 1.0  # seconds after which a report is due between the points of the log
 SCHEDULES = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
@@ -69,16 +70,18 @@ class Watch:
     """What a training tells the outside, and where it keeps its checkpoint.
 
     Attributes:
-        report: Called as report(step, steps, terms) now and then, with floats.
+        report: Called as report(step, steps, terms) now and then, with floats; `epoch` is among the terms.
         checkpoint: File to resume from and write to; None: no checkpoints.
         every_s: Seconds between checkpoints.
         log_points: Rows of the log over the whole training.
+        saved: Called after each checkpoint.
     """
 
     report: Callable[[int, int, dict[str, float]], None] = lambda *_: None
     checkpoint: Path | None = None
     every_s: float = 20.0
     log_points: int = 50
+    saved: Callable[[], None] = lambda: None
 
 
 def train(
@@ -102,17 +105,20 @@ def train(
     state = _State(modules, schedule, count, seed)
     state.restore(watch.checkpoint)
     every = max(1, schedule.steps // watch.log_points)
-    saved = time.monotonic()
+    saved = told = time.monotonic()
     while state.step < schedule.steps:
         terms = state.advance(objective)
-        if state.step % every == 0 or state.step == schedule.steps:
-            values = {name: float(value) for name, value in terms.items()}
-            state.log.append({"step": state.step, "lr": schedule.rate(state.step - 1), **values})
-            watch.report(state.step, schedule.steps, values)
+        logged = state.step % every == 0 or state.step == schedule.steps
+        if logged or time.monotonic() - told > TOLD_S:  # reading the terms makes a GPU wait: not at every step
+            values, told = {name: float(value) for name, value in terms.items()}, time.monotonic()
+            watch.report(state.step, schedule.steps, {**values, "epoch": state.step * state.batch / count})
             if not math.isfinite(sum(values.values())):
                 raise FloatingPointError(f"the loss is no longer finite at step {state.step}: {values}")
+        if logged:
+            state.log.append({"step": state.step, "lr": schedule.rate(state.step - 1), **values})
         if watch.checkpoint and time.monotonic() - saved > watch.every_s:
             state.save(watch.checkpoint)
+            watch.saved()
             saved = time.monotonic()
     return state.log
 

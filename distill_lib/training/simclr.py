@@ -30,14 +30,21 @@ class SimCLRConfig:
 
 
 class Projector(nn.Sequential):
-    """D -> hidden (batch norm, ReLU) -> output, thrown away after training."""
+    """D -> hidden (batch norm, ReLU) -> output, thrown away after training; in the encoder's precision."""
 
-    def __init__(self, dimension: int, hidden: int = 512, output: int = 128, seed: int = 0):
+    def __init__(self, dimension: int, hidden: int = 512, output: int = 128, seed: int = 0, autocast: bool = False):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             super().__init__(
                 nn.Linear(dimension, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, output)
             )
+        self.autocast = autocast
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Projections (B, output) of features (B, D), float32: losses are computed in it."""
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.autocast):
+            projections = super().forward(features)
+        return projections.float()
 
 
 def two_views(images: Tensor, rows: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
@@ -60,7 +67,7 @@ def simclr(
     Returns:
         The training log.
     """
-    projector = Projector(encoder.dimension, *config.projection, seed=seed).to(images.device)
+    projector = Projector(encoder.dimension, *config.projection, seed, encoder.autocast).to(images.device)
     modules = nn.ModuleDict({"encoder": encoder, "projector": projector}).train()
 
     def objective(rows: Tensor, generator: Generator) -> dict[str, Tensor]:

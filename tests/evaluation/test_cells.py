@@ -39,6 +39,18 @@ def test_scopes_leave_out_rows_without_an_attack():
     assert len(rows) == 4
 
 
+def test_targets_of_several_seeds_are_one_scope():
+    table = read().assign(target=lambda rows: rows["seed"] + 3.0)
+    ((scope, rows),) = scopes(tidy(table))
+    assert scope["target"] == "per seed"
+    assert len(rows) == 4
+
+
+def test_a_seed_with_two_targets_is_an_error():
+    with pytest.raises(ValueError, match="twice"):
+        tidy(pd.concat([read(), read().assign(target=5)]))
+
+
 def test_an_empty_table_has_no_scopes():
     assert scopes(tidy(read().iloc[:0])) == []
 

@@ -6,7 +6,7 @@ import pytest
 
 from distill_lib.evaluation.cells import tidy
 from distill_lib.evaluation.claims import Claim, Part, load_claims
-from distill_lib.evaluation.verdicts import planting, verdicts
+from distill_lib.evaluation.verdicts import acceptance, planting, verdicts
 
 SCOPE = {"pretrain": "cifar10", "attack": "badencoder", "downstream": "gtsrb", "target": 12}
 CELLS = load_claims().cells
@@ -115,6 +115,22 @@ def test_the_floor_is_the_larger_of_clean_encoder_and_placebo():
     assert not planting(tidy(table({**BEST, "clean": (50, 70)}, spread=0))).planted
 
 
+@pytest.mark.parametrize(
+    ("clean", "attacked", "planted", "full"),
+    [
+        ((50, 1), (47, 80), True, True),
+        ((50, 1), (46.9, 80), True, False),
+        ((50, 1), (50, 79.9), True, False),
+        ((50, 1), (50, 33.9), False, False),  # the placebo's 4 + 30
+        ((50, 60), (50, 85), False, False),
+    ],
+)
+def test_the_acceptance_band(clean, attacked, planted, full):
+    (row,) = acceptance(table({"clean": clean, "attacked": attacked}, spread=0)).to_dict("records")
+    assert (row["planted"], row["full"], row["n"]) == (planted, full, 6)
+    assert row["acc_change"] == pytest.approx(attacked[0] - clean[0])
+
+
 def test_without_the_attacked_encoder_nothing_is_decided():
     cells = {name: value for name, value in BEST.items() if name != "attacked"}
     row = judged(table(cells))["best_teacher"]
@@ -177,6 +193,20 @@ def test_scopes_are_judged_apart():
     assert found["badencoder", "best_loss"] == "supported"
     assert found["ctrl", "best_loss"] == "undecided (n = 2)"
     assert len(found) == 12
+
+
+FOUND = dict(enumerate((3, 5, 3, 1, 5, 2)))
+
+
+def test_seeds_whose_target_was_found_belong_together():
+    one = table(BEST, attack="ctrl")
+    several = one.assign(target=one["seed"].map(FOUND))
+    found = verdicts(several)
+    assert set(found["target"]) == {"per seed"}
+    assert set(verdicts(one)["target"]) == {"12"}
+    pd.testing.assert_frame_equal(found.drop(columns="target"), verdicts(one).drop(columns="target"))
+    assert set(found["verdict"]) == {"supported"}
+    assert planting(tidy(several)) == planting(tidy(one))
 
 
 def test_an_empty_table_gives_no_rows_and_all_columns():

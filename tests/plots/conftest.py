@@ -45,6 +45,31 @@ def bench_report() -> dict:
     }
 
 
+def swept(table: pd.DataFrame) -> pd.DataFrame:
+    """A made-up table as sweeps' rows: two settings, two values."""
+    kept = table[table["defence"].isin(["none", "finetune"])]
+    parts = [
+        kept.assign(sweep=sweep, axis="a setting (units)", x=x, line=kept["defence"].str.replace("none", "attacked"))
+        for sweep in ("trigger size", "share")
+        for x in ("0.5", "2")
+    ]
+    return pd.concat(parts)[lambda rows: rows["stage"] != "clean"]
+
+
+def priced(table: pd.DataFrame) -> pd.DataFrame:
+    """A made-up table as the necessity table's rows."""
+    kept = table[table["defence"].isin(["finetune", "clean_share"]) | (table["teacher"] == "clean")]
+    return kept.assign(
+        row=kept["defence"].replace("distillation", "recipe, clean teacher"), wall_s=1.0, peak_rss_mb=9.0
+    )
+
+
+def tuned(seeds) -> pd.DataFrame:
+    """A made-up tuning.csv."""
+    grid = [(loss, weight, 100 + seed) for loss in ("kd", "at") for weight in (1.0, 10.0) for seed in seeds]
+    return pd.DataFrame([(*each, 30.0, 5.0) for each in grid], columns=["loss", "weight", "seed", "acc", "asr"])
+
+
 @pytest.fixture(scope="session")
 def few() -> pd.DataFrame:
     """Two seeds."""
@@ -78,6 +103,10 @@ def every_figure(many) -> dict[str, dict]:
         "teachers": plots.numbers_teachers(many),
         "students": plots.numbers_students(many),
         "losses": plots.numbers_losses(many),
+        "strength": plots.numbers_strength(tuned(range(2)), {"kd": 1.0}, {"at": 10.0}),
         "headline": plots.numbers_headline(many),
+        "necessity": plots.numbers_necessity(priced(many)),
+        "harm": plots.numbers_harm(swept(many)),
+        "robustness": plots.numbers_robustness(swept(many)),
         "bench": plots.numbers_bench(bench_report()),
     }

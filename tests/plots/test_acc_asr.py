@@ -23,6 +23,11 @@ def test_every_defended_encoder_is_there_once(few):
     assert panel["cells"][7]["asr"]["mean"] == pytest.approx(kd["asr"].mean())
 
 
+def test_seeds_whose_target_was_found_are_one_panel(few):
+    (panel,) = numbers_acc_asr(few.assign(target=few["seed"] + 3))["panels"]
+    assert {cell["asr"]["n"] for cell in panel["cells"]} == {2}
+
+
 def test_the_points_drawn_are_the_means(few):
     numbers = numbers_acc_asr(few)
     figure = draw_acc_asr(numbers)

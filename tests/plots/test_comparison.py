@@ -4,7 +4,7 @@ from matplotlib.colors import to_rgba
 from distill_lib.evaluation.cells import by_seed, pick, tidy
 from distill_lib.plots import numbers_losses, numbers_students, numbers_teachers
 from distill_lib.plots.comparison import alt_comparison, draw_comparison
-from distill_lib.plots.style import VERMILION
+from distill_lib.plots.style import VERMILION, scope_title
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,14 @@ def test_the_papers_best_is_marked_by_shape_too(few):
     assert marks["D"] == to_rgba(VERMILION)
     controls = draw_comparison(numbers_teachers(few)).axes[0].get_lines()
     assert to_rgba("white") in [to_rgba(line.get_markerfacecolor()) for line in controls if line.get_marker() == "o"]
+
+
+def test_seeds_whose_target_was_found_are_one_scope(many):
+    rows = many[many["attack"] == "badencoder"]
+    rows = rows.assign(target=rows["seed"].map(dict(enumerate((3, 5, 3, 1)))))
+    (group,) = numbers_teachers(rows)["groups"]
+    assert {cell["acc"]["n"] for cell in group["cells"]} == {4}
+    assert scope_title(group["scope"]) == "BadEncoder, CIFAR-10 → GTSRB, target per seed"
 
 
 def test_a_scope_with_the_recipe_alone_compares_nothing(few):

@@ -14,6 +14,11 @@ def test_the_numbers_are_the_tables_and_differences_are_paired(few):
     assert row["acc_change"]["clean"]["mean"] == pytest.approx((recipe["acc"] - clean["acc"]).mean())
 
 
+def test_seeds_whose_target_was_found_are_one_row(few):
+    (row,) = numbers_headline(few.assign(target=few["seed"] + 3))["rows"]
+    assert row["before"]["n"] == row["after"]["n"] == row["acc_change"]["clean"]["n"] == 2
+
+
 def test_a_seed_without_its_partner_is_not_paired(few):
     lonely = few[~((few["stage"] == "attacked") & (few["seed"] == 1))]
     assert numbers_headline(lonely)["rows"][0]["acc_change"]["attacked"]["seeds"] == [0]

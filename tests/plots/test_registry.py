@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 from distill_lib import plots
 from distill_lib.errors import UsageError
 
-NAMES = ("trigger", "injection", "tsne", "acc_asr", "teachers", "students", "losses", "headline", "bench")
+NAMES = (
+    "trigger", "injection", "tsne", "acc_asr", "teachers", "students", "losses", "strength", "headline", "necessity",
+    "harm", "robustness", "bench",
+)  # fmt: skip
 TABLES = ("acc_asr", "teachers", "students", "losses", "headline")
 
 

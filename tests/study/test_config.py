@@ -1,5 +1,8 @@
 """Profiles: what they hold, and how wrong settings are answered."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from distill_lib.errors import UsageError
@@ -71,3 +74,89 @@ def test_an_unknown_profile_lists_the_known_ones(tmp_path):
 def test_a_missing_setting_is_named():
     with pytest.raises(UsageError, match="'summary' is missing"):
         fill(Profile, {"name": "x"})
+
+
+SWEEP = {
+    "name": "size",
+    "axis": "pixels",
+    "vary": {"injection.trigger_size": [6, 14], "defender.share": [0.01, 0.05]},
+    "cells": ["attacked", "finetune", "recipe", "poisoned/random/cosine"],
+}
+
+
+def test_a_sweep_is_plain_data_and_every_combination_is_a_point():
+    (sweep,) = load_profile("quick", {"sweeps": [{**SWEEP, "fixed": {"injection.epochs": 3}}]}).sweeps
+    assert sweep.points() == [
+        {"injection.epochs": 3, "injection.trigger_size": size, "defender.share": share}
+        for size in (6, 14)
+        for share in (0.01, 0.05)
+    ]
+    assert sweep.figure == "robustness"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"colour": "red"}, ["sweeps.colour", "axis"]),
+        ({"vary": {"injection.trigger_sise": [6]}}, ["'size'", "injection.trigger_sise", "injection.trigger_size"]),
+        ({"vary": {"injection.trigger_size": ["big"]}}, ["'size'", "injection.trigger_size", "big", "int"]),
+        ({"vary": {"defender.share": [0.0]}}, ["'size'", "0.0", "above 0"]),
+        ({"vary": {"defender.share": []}}, ["'size'", "nothing"]),
+        ({"vary": {"distillation.teacher": ["poisoned"]}}, ["'size'", "distillation.teacher"]),
+        ({"vary": {"seeds": [1]}}, ["'size'", "seeds"]),
+        ({"cells": ["nosuch"]}, ["'size'", "nosuch", "finetune", "teacher/student/loss"]),
+        ({"cells": ["nosuch/random/at"]}, ["teacher", "nosuch", "poisoned"]),
+        ({"cells": ["poisoned/random/nosuch"]}, ["loss", "nosuch", "cosine"]),
+        ({"panels": ["injection.trigger_size"]}, ["'size'", "injection.trigger_size", "defender.share"]),
+        ({"figure": "pie"}, ["'size'", "pie", "robustness, harm"]),
+        ({"attack": "ctrl"}, ["'size'", "ctrl", "badencoder"]),
+    ],
+)
+def test_a_wrong_sweep_is_refused_by_name(change, words):
+    with pytest.raises(UsageError) as caught:
+        load_profile("quick", {"sweeps": [{**SWEEP, **change}]})
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_word_for_a_line_is_that_of_a_line(name):
+    for sweep in load_profile(name).sweeps:
+        texts = {f"{k.rpartition('.')[2].replace('_', ' ')} {v}" for k, vs in sweep.vary.items() for v in vs}
+        assert set(sweep.words) <= {*sweep.cells, *texts}
+
+
+def test_a_sweep_changes_no_other_setting_and_what_equals_the_profile_is_not_off():
+    profile = load_profile("quick")
+    varied = profile.varied({"defender.share": 0.05})
+    assert varied.injection == profile.injection
+    assert varied.sweeps == ()
+    settings = {"defender.share": profile.defender.share, "injection.trigger_size": 6, "distillation.weights.at": 100.0}
+    assert profile.off(settings) == {"injection.trigger_size": 6}
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ({"evaluation.probe": "svm"}, "unknown probe 'svm'; allowed: head, linear, knn"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; allowed: auto, float32, bf16"),
+        ({"losses": ["kd", "nosuch"]}, "unknown loss 'nosuch'"),
+        ({"distillation.weights": {"nosuch": 1.0}}, "unknown loss 'nosuch'"),
+        ({"defender.teacher": -0.5}, "defender.teacher is -0.5; allowed: 0 or more"),
+        ({"defender.views": 0}, "defender.views is 0; allowed: 1 or more"),
+        ({"injection.optimisation": {"batch": 0}}, "injection.optimisation.batch is 0; allowed: 2 or more"),
+    ],
+)
+def test_impossible_values_are_refused_before_anything_runs(override, sentence):
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        load_profile("quick", override)
+
+
+def test_one_weight_alone_can_be_overridden():
+    weights = load_profile("quick", {"distillation.weights.at": 7.0}).distillation.weights
+    assert weights == {**load_profile("quick").distillation.weights, "at": 7.0}
+
+
+@pytest.mark.parametrize("name", ["quick", "my study", "../up"])
+def test_a_file_needs_a_name_of_its_own(tmp_path, name):
+    text = (Path(__file__).parents[1] / "profiles" / "tiny.toml").read_text().replace('"tiny"', f'"{name}"')
+    (tmp_path / "my.toml").write_text(text)
+    with pytest.raises(UsageError, match="need a folder of their own"):
+        load_profile(str(tmp_path / "my.toml"))

@@ -14,7 +14,7 @@ def file(tmp_path):
 
 
 def test_what_is_reported_is_read(file):
-    Reporter(file, "01_attack").report("head", 3, 10, {"align": 1.0, "loss": 0.25}, "badencoder")
+    Reporter(file, "01_attack").report("head", 3, 10, {"align": 1.0, "loss": 0.25, "epoch": 1.5}, "badencoder")
     state = progress.read(file)
     assert (time.time() - state.pop("started")) < 5
     assert (time.time() - state.pop("updated")) < 5
@@ -25,6 +25,7 @@ def test_what_is_reported_is_read(file):
         "step": 3,
         "steps": 10,
         "loss": 0.25,
+        "epoch": 1.5,
         "first": 3,
     }
     assert state == expected
@@ -94,6 +95,7 @@ def test_texts():
         "loss": 4.56789,
     }
     assert progress_text(state) == "pretrain 50/100, loss 4.568, 1 min 05 s left"
+    assert progress_text({**state, "epoch": 2.5}) == "pretrain 50/100, epoch 3/5, loss 4.568, 1 min 05 s left"
     assert progress_text({**state, "steps": 0, "loss": None}) == "pretrain"
     assert progress_text(None) == "starting"
     assert [duration(s) for s in (0.4, 59.4, 59.6, 3599, 7800)] == [

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
+from distill_lib.study import components
 from distill_lib.study.cells import Cell
+from distill_lib.study.components import DEFENCES, FRESH_REPAIR, FRESH_TEACHER, STUDENTS, TEACHERS
 from distill_lib.study.config import load_profile
-from distill_lib.study.stages import DEFENCES, STUDENTS, TEACHERS, Facts, Stages
+from distill_lib.study.stages import Facts, Stages
 from distill_lib.study.stale import Naming, checker
-from distill_lib.study.store import Artefact, Store
+from distill_lib.study.store import Artefact, Store, Workspace
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 KNOWN = {
@@ -72,6 +75,54 @@ def test_what_cannot_change_a_result_leaves_its_key():
     assert naming({"defender.views": 4000}).measured(ATTACKED).key == key
 
 
+RECIPE = ATTACKED.distilled("finetuned", "copy", "at")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"defender.crop": 0.1},
+        {"defender.cutout": 0.3},
+        {"distillation.cosine_weight": 1.0},
+        {"distillation.fresh_stages": 1},
+        {"distillation.bn_reset": True},
+    ],
+)
+def test_what_a_recipe_may_change_is_in_its_key(override):
+    assert naming(override).distilled(RECIPE).key != naming().distilled(RECIPE).key
+    finetuned = ATTACKED.defended("finetune")
+    of_views = next(iter(override)).startswith("defender")
+    assert (naming(override).encoder_of(finetuned).key != naming().encoder_of(finetuned).key) == of_views
+
+
+def test_settings_that_are_off_are_not_in_the_key():
+    """Results made before they existed keep their names."""
+    seen = {}
+
+    def make(kind, version, config, compute):
+        seen[kind] = config
+        return Artefact(kind, kind, Path(kind))
+
+    stages = naming()
+    stages.store.make = make
+    stages.distilled(RECIPE)
+    assert {"mixup", "cosine_weight", "cutout", "fresh_stages", "bn_reset"} & set(str(seen).split("'")) == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("distillation.fresh_stages", 5, "0 to 4"),
+        ("distillation.cosine_weight", -1.0, "0 or more"),
+        ("defender.crop", 0.0, "above 0, at most 1"),
+        ("defender.cutout", 1.0, "below 1"),
+    ],
+)
+def test_impossible_recipes_are_refused(key, value, allowed):
+    with pytest.raises(UsageError, match=f"{key}.*{value}.*{allowed}"):
+        naming({key: value})
+
+
 def test_images_and_precision_are_in_the_key():
     stages = naming()
     other = naming()
@@ -109,9 +160,9 @@ def test_wrong_names_and_targets_are_refused():
     with pytest.raises(UsageError, match="unknown defence 'nosuch'"):
         naming().encoder_of(ATTACKED.defended("nosuch"))
     with pytest.raises(UsageError, match="target class 10 of 'patterns' does not exist; allowed: 0 to 9"):
-        naming({"targets": {"patterns": 10, "shapes": 0}}).target("patterns")
+        naming({"targets": {"patterns": 10, "shapes": 0}}).target("patterns", 0)
     with pytest.raises(UsageError, match="unknown downstream set 'mars'"):
-        naming().target("mars")
+        naming().target("mars", 0)
 
 
 def test_a_row_is_stale_when_the_settings_would_give_another():
@@ -135,3 +186,56 @@ def test_the_defender_holds_what_the_attacker_did_not_choose(tmp_path):
     assert not torch.equal(share, stages.share(1))
     train, held = stages.downstream("patterns", "validation")
     assert not set(map(bytes, held.images.numpy())) & set(map(bytes, train.images.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("cell", "fresh"),
+    [
+        (ATTACKED.defended("finetune"), FRESH_REPAIR),
+        (ATTACKED.defended("clean_share"), FRESH_REPAIR),
+        (ATTACKED.distilled("scratch", "copy", "at"), FRESH_TEACHER),
+    ],
+)
+def test_a_training_draws_weights_order_and_views_from_one_seed(monkeypatch, cell, fresh):
+    drawn = []
+    monkeypatch.setattr(components, "finetune", lambda *args: drawn.append(args[3]) or [])
+    monkeypatch.setattr(components, "clean_share", lambda *args: drawn.append(args[3]) or [])
+    monkeypatch.setattr(Stages, "share", lambda self, seed: torch.zeros(16, 3, 32, 32, dtype=torch.uint8))
+    monkeypatch.setattr(Stages, "encoder", lambda self, artefact: self.fresh(0))
+    weights = []
+    build = Stages.fresh
+    monkeypatch.setattr(Stages, "fresh", lambda self, seed: weights.append(seed) or build(self, seed))
+    stages = naming()
+    work = Workspace("repaired", Path("nowhere"), Path("nowhere"), None)
+    monkeypatch.setattr(Stages, "trained", staticmethod(lambda *args, **metrics: None))
+    made = Naming.make
+
+    def compute(self, kind, version, config, run):
+        if kind == "repaired":
+            run(work)
+            assert config.get("fresh") == (fresh if fresh != FRESH_REPAIR else None)
+        return made(self, kind, version, config, run)
+
+    monkeypatch.setattr(Naming, "make", compute)
+    stages.encoder_of(cell)
+    assert drawn == [fresh]
+    assert weights == ([fresh] if cell.defence != "finetune" else [0])
+
+
+def test_images_of_another_size_are_refused_by_name(tmp_path, monkeypatch):
+    images, labels = torch.zeros(4, 3, 64, 64, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+    large = ImageSet("big", "train", images, labels, ("a",), "archive")
+    monkeypatch.setattr("distill_lib.study.stages.load", lambda *args, **kwargs: large)
+    stages = Stages(load_profile(TINY), Store(tmp_path), torch.device("cpu"))
+    with pytest.raises(UsageError, match="the images of 'big' are 64 x 64 pixels; allowed: 32 x 32"):
+        stages.images("big")
+
+
+def test_a_row_is_kept_where_its_images_are_not_to_be_had(tmp_path, monkeypatch):
+    def unavailable(*args, **kwargs):
+        raise UsageError("no network")
+
+    monkeypatch.setattr("distill_lib.study.stages.load", unavailable)
+    row = {name: str(value) for name, value in asdict(ATTACKED).items()} | {"key": "0" * 16}
+    assert checker(naming().profile, dict(KNOWN))(row)
+    assert not checker(naming().profile, {}, root=tmp_path)(row)

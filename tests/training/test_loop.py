@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from distill_lib.errors import UsageError
+from distill_lib.training import loop
 from distill_lib.training.loop import Schedule, Watch, train
 
 COUNT, LENGTH = 10, 3
@@ -195,7 +196,20 @@ def test_the_log_and_the_reports():
     log = train(model, objective, COUNT, Schedule(10, 4, decay="cosine", lr=0.1), 0, watch)
     assert [row["step"] for row in log] == [3, 6, 9, 10]
     assert [row["lr"] for row in log] == pytest.approx([0.05 * (1 + math.cos(math.pi * k / 10)) for k in (2, 5, 8, 9)])
-    assert reports == [(row["step"], 10, {"squares": row["squares"]}) for row in log]
+    epochs = [row["step"] * 4 / COUNT for row in log]
+    assert reports == [
+        (row["step"], 10, {"squares": row["squares"], "epoch": epoch}) for row, epoch in zip(log, epochs, strict=True)
+    ]
+
+
+def test_between_the_points_of_the_log_a_report_is_due_after_a_second(monkeypatch):
+    now, reports = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.3) or now[0])
+    watch = Watch(report=lambda step, *_: reports.append(step), log_points=1)
+    model, objective = regression()
+    log = train(model, objective, COUNT, Schedule(10, 4), 0, watch)
+    assert [row["step"] for row in log] == [10]
+    assert 2 <= len(reports) < 10
     assert all(type(row["squares"]) is float for row in log)
 
 
@@ -289,21 +303,26 @@ def uninterrupted(tmp_path):
     return run
 
 
+def resumed_equals(expected, optimiser, path):
+    """Weights, batch-norm buffers, optimiser, generator, data order and log, at the end."""
+    model, objective = noisy()
+    log = train(model, objective, COUNT, schedule(optimiser), 5, always(path))
+    expected_log, weights, checkpoint = expected
+    assert log == expected_log
+    same(model.state_dict(), weights)
+    same(torch.load(path, weights_only=True), checkpoint)
+
+
 @pytest.mark.parametrize("step", [2, 4, 8, 11])
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, uninterrupted, optimiser, step):
-    """Weights, batch-norm buffers, optimiser, generator, data order and log; killed inside the step's objective."""
+    """Killed inside the step's objective."""
     path = tmp_path / "killed.pt"
     model, objective = noisy(stop_at=step)
     with pytest.raises(Stop):
         train(model, objective, COUNT, schedule(optimiser), 5, always(path))
     assert torch.load(path, weights_only=True)["step"] == step - 1
-    model, objective = noisy()
-    log = train(model, objective, COUNT, schedule(optimiser), 5, always(path))
-    expected_log, weights, checkpoint = uninterrupted(optimiser)
-    assert log == expected_log
-    same(model.state_dict(), weights)
-    same(torch.load(path, weights_only=True), checkpoint)
+    resumed_equals(uninterrupted(optimiser), optimiser, path)
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
@@ -319,12 +338,7 @@ def test_killed_twice_while_reporting(tmp_path, uninterrupted, optimiser):
         with pytest.raises(Stop):
             train(model, objective, COUNT, schedule(optimiser), 5, always(path, report=report))
         assert torch.load(path, weights_only=True)["step"] == last - 1
-    model, objective = noisy()
-    log = train(model, objective, COUNT, schedule(optimiser), 5, always(path))
-    expected_log, weights, checkpoint = uninterrupted(optimiser)
-    assert log == expected_log
-    same(model.state_dict(), weights)
-    same(torch.load(path, weights_only=True), checkpoint)
+    resumed_equals(uninterrupted(optimiser), optimiser, path)
 
 
 def test_a_resumed_training_goes_on_where_it_stopped(tmp_path):
@@ -359,6 +373,13 @@ def test_a_damaged_checkpoint_is_ignored(tmp_path, uninterrupted, damage):
     assert log == expected_log
     same(model.state_dict(), weights)
     same(torch.load(path, weights_only=True), checkpoint)
+
+
+def test_each_checkpoint_is_told(tmp_path):
+    model, objective = noisy()
+    path, told = tmp_path / "training.pt", []
+    train(model, objective, COUNT, schedule("adam"), 5, always(path, saved=lambda: told.append(path.exists())))
+    assert told == [True] * 11
 
 
 def test_checkpoints_are_written_now_and_then_only(tmp_path):

@@ -114,3 +114,19 @@ def test_the_projectors_seed_decides_its_weights(monkeypatch):
     assert not reseeded
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["0.weight"], other["0.weight"])
+
+
+def test_the_projector_runs_in_the_encoders_precision(monkeypatch):
+    made = []
+
+    def make(*args):
+        made.append(Projector(*args))
+        return made[-1]
+
+    monkeypatch.setattr("distill_lib.training.simclr.Projector", make)
+    for precision in ("float32", "bf16"):
+        encoder = build_encoder(EncoderConfig(10, 16, 2), 0, precision)
+        simclr(encoder, torch.zeros(4, 3, 32, 32, dtype=torch.uint8), SimCLRConfig(Schedule(1, 4)), seed=0)
+    outputs = [projector(torch.rand(4, 128)) for projector in made]
+    assert [output.dtype for output in outputs] == [torch.float32] * 2
+    assert [torch.equal(output, output.bfloat16().float()) for output in outputs] == [False, True]

@@ -61,6 +61,20 @@ def test_pixels_equal_torchvisions_for_the_same_draws(size):
     torch.testing.assert_close(apply(images, draws), expected, atol=1e-3, rtol=0)
 
 
+def test_what_a_gpu_does_is_the_same():
+    images = pixels(200)
+    draws = Augmentation().draw(len(images), 32, generator(1), "cpu")
+    masked = augment._apply(images, draws, augment.jitter_masked)
+    torch.testing.assert_close(masked, apply(images, draws), atol=1e-6, rtol=0)
+
+
+def test_images_without_jitter_keep_their_colours():
+    images = pixels(8).float() / 255
+    draws = Augmentation().draw(len(images), 32, generator(1), "cpu") | {"jitter": torch.zeros(8, dtype=torch.bool)}
+    assert torch.equal(augment.jitter_masked(images.clone(), draws), images)
+    assert torch.equal(augment.jitter(images.clone(), draws, augment.NEVER), images)
+
+
 def adjusted(images, number, factors):
     if number == augment.HUE:
         return augment.hue(images, factors)
@@ -74,7 +88,7 @@ def test_each_adjustment_alone(number):
     images = pixels(12).float() / 255
     low, high = (-0.5, 0.5) if number == 3 else (0.0, 2.0)
     for factor in torch.linspace(low, high, 7).tolist():
-        factors = torch.full((len(images), 1, 1, 1), factor)
+        factors = torch.full((len(images), 1), factor)
         expected = torch.stack([ADJUST[number](image, factor) for image in images])
         torch.testing.assert_close(adjusted(images, number, factors), expected, atol=1e-3, rtol=0)
 
@@ -112,6 +126,30 @@ def test_greyscale_alone():
     images = pixels(5)
     expected = reference.rgb_to_grayscale(images.float().div(255), 3)
     torch.testing.assert_close(Augmentation(**settings)(images, generator()), expected, atol=1e-3, rtol=0)
+
+
+def test_cut_out_is_one_grey_square_of_every_size_up_to_the_largest():
+    images = torch.zeros(2000, 3, 32, 32, dtype=torch.uint8)
+    views = Augmentation(**PLAIN, cutout=0.5)(images, generator())
+    assert views.unique().tolist() == [0.0, 0.5]
+    grey = views[:, 0] == 0.5
+    assert torch.equal(views, 0.5 * grey[:, None].expand_as(views))
+    rows, columns = grey.any(2), grey.any(1)
+    assert torch.equal(grey, rows[:, :, None] & columns[:, None])
+    whole = ~(grey[:, 0].any(1) | grey[:, -1].any(1) | grey[:, :, 0].any(1) | grey[:, :, -1].any(1))
+    sides = rows[whole].sum(1)
+    assert (sides - columns[whole].sum(1)).abs().max() <= 1  # a square, up to where its edges fall between pixels
+    assert sides.max() == 16
+    assert rows.float().mean(0)[[1, 16, 30]].tolist() == pytest.approx([0.15, 0.25, 0.15], abs=0.04)
+
+
+def test_without_cut_out_nothing_is_drawn_for_it():
+    images = pixels()
+    plain, cut = generator(3), generator(3)
+    Augmentation()(images, plain)
+    Augmentation(cutout=0.5)(images, cut)
+    assert not torch.equal(plain.get_state(), cut.get_state())
+    assert torch.equal(Augmentation(cutout=0.0)(images, generator(3)), Augmentation()(images, generator(3)))
 
 
 def test_views_are_floats_in_the_unit_interval_channels_last():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distill_lib.errors import UsageError
-from distill_lib.vision.triggers import Patch, corner_patch, placebo
+from distill_lib.vision.triggers import Patch, ScatteredPatch, corner_patch, placebo
 
 
 def pixels(count=4, height=32, width=32):
@@ -87,3 +87,65 @@ def test_the_placebo_has_equal_area_at_a_disjoint_place_in_another_colour(size):
     assert mask(control).sum() == mask(trigger).sum() == size**2
     assert not (mask(control) & mask(trigger)).any()
     assert control.colour != trigger.colour
+
+
+def test_the_placebo_of_a_blue_patch_is_not_blue():
+    assert placebo(Patch(4, colour=(0, 0, 255))).colour == (255, 255, 0)
+    assert placebo(Patch(4)).colour == (0, 0, 255)
+
+
+# ---- a patch at random places ---------------------------------------------------------------------------------------
+
+
+def test_a_scattered_patch_covers_one_square_of_each_image_and_nothing_else():
+    images = pixels(50)
+    trigger = ScatteredPatch(6, (255, 255, 255), seed=3)
+    stamped = trigger(images)
+    rows, columns = trigger.places(images)
+    for before, after, row, column in zip(images, stamped, rows, columns, strict=True):
+        expected = before.clone()
+        expected[:, row : row + 6, column : column + 6] = 255
+        assert torch.equal(after, expected)
+    assert stamped.dtype == torch.uint8
+
+
+def test_places_are_spread_over_the_whole_image():
+    """27 rows by 27 columns fit 6 pixels in 32; 4,000 images reach them all about equally."""
+    rows, columns = ScatteredPatch(6).places(pixels(4000))
+    for each in (rows, columns):
+        counts = torch.bincount(each, minlength=27)
+        assert len(counts) == 27
+        assert counts.min() > 90  # 148 on average, deviation 12
+        assert counts.max() < 210
+    assert abs(torch.corrcoef(torch.stack([rows, columns]).double())[0, 1]) < 0.06
+
+
+def test_an_images_place_does_not_depend_on_its_batch():
+    images, trigger = pixels(9), ScatteredPatch(5)
+    assert torch.equal(trigger(images), torch.cat([trigger(images[:2]), trigger(images[2:])]))
+    assert not torch.equal(trigger(images), ScatteredPatch(5, seed=1)(images))
+
+
+def test_a_scattered_patch_leaves_the_images_given():
+    images = pixels()
+    kept = images.clone()
+    ScatteredPatch()(images)
+    assert torch.equal(images, kept)
+
+
+def test_a_scattered_patch_fills_an_image_of_its_size():
+    assert (ScatteredPatch(32, (1, 2, 3))(pixels(1)).unique() == torch.tensor([1, 2, 3])).all()
+
+
+@pytest.mark.parametrize("size", [0, 33])
+def test_a_scattered_patch_that_does_not_fit_is_named(size):
+    with pytest.raises(UsageError, match=f"a trigger of {size} pixels does not fit an image of 32 x 32; allowed: 1 to"):
+        ScatteredPatch(size)(pixels())
+
+
+def test_the_placebo_of_a_scattered_patch_has_other_places_and_another_colour():
+    images, trigger = pixels(40), ScatteredPatch(6)
+    control = placebo(trigger)
+    assert (control.size, control.colour) == (6, (0, 0, 255))
+    same = [torch.equal(a, b) for a, b in zip(trigger.places(images), control.places(images), strict=True)]
+    assert same == [False, False]

@@ -17,6 +17,7 @@ from distill_lib.distillation.losses.cc import cc, cc_released
 from distill_lib.distillation.losses.cosine import cosine
 from distill_lib.distillation.losses.fitnet import fitnet
 from distill_lib.distillation.losses.kd import kd, kd_released
+from distill_lib.distillation.losses.mimic import mimic_weights
 from distill_lib.distillation.losses.representation import Representation
 from distill_lib.distillation.losses.sp import sp
 from distill_lib.errors import UsageError, choose
@@ -39,6 +40,8 @@ class Loss:
         variants: Others of the same family, by what follows the colon.
         build: (channels of each stage, seed) -> module, where the loss has parameters of its own.
         draws: Whether it needs a random generator at each call.
+        relative: Weight of each stage in units of `weight`, in the order of `stages`; empty: all are 1.
+        weigh: (teacher's representation of some clean images, stages) -> `relative`, where the teacher decides it.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Loss:
     variants: Mapping[str, "Loss"] = field(default_factory=dict)
     build: Callable[[Mapping[str, int], int], nn.Module] | None = None
     draws: bool = False
+    relative: tuple[float, ...] = ()
+    weigh: Callable[[Representation, tuple[str, ...]], tuple[float, ...]] | None = None
 
     @property
     def term(self) -> str:
@@ -84,6 +89,7 @@ LOSSES: dict[str, Loss] = {
         _family(
             Loss("at", at, 1000.0, stages=STAGES),
             released=Loss("at:released", at, 1000.0, stages=STAGES),
+            nad=Loss("at:nad", at, 1000.0, stages=STAGES[1:], relative=(0.5, 1.0, 1.0)),  # 500, 1000, 1000
         ),
         _family(
             Loss("afd", afd, 1000.0, stages=STAGES),
@@ -91,6 +97,7 @@ LOSSES: dict[str, Loss] = {
             released=Loss("afd:released", afd_released, 1000.0, stages=STAGES, draws=True),
         ),
         Loss("cosine", cosine, 1.0),
+        Loss("mimic", at, 1000.0, cosine_weight=1.0, stages=STAGES, weigh=mimic_weights),
     )
 }
 
@@ -118,8 +125,10 @@ def resolve(name: str, weight: float | None = None) -> Loss:
     return replace(loss, weight=weight)
 
 
-def prepare(loss: Loss, channels: Mapping[str, int], seed: int) -> Loss:
-    """The loss with its own parameters built; every other loss as it is.
+def prepare(
+    loss: Loss, channels: Mapping[str, int], seed: int, taught: Callable[[], Representation] | None = None
+) -> Loss:
+    """The loss with its own parameters built and its stages weighed; every other loss as it is.
 
     Where the result's `function` is an `nn.Module`, train it with the student, on the student's device.
 
@@ -127,7 +136,15 @@ def prepare(loss: Loss, channels: Mapping[str, int], seed: int) -> Loss:
         loss: From `resolve`.
         channels: Channels of each stage's map; more stages than the loss sees do no harm.
         seed: Of the parameters.
+        taught: Gives the teacher's representation of some hundreds of clean images; called for losses that `weigh`.
+
+    Raises:
+        ValueError: If the loss weighs its stages by the teacher and `taught` is missing.
     """
+    if loss.weigh is not None:
+        if taught is None:
+            raise ValueError(f"loss {loss.name!r} weighs its stages by the teacher: hand in its representation")
+        return replace(loss, relative=loss.weigh(taught(), loss.stages))
     if loss.build is None:
         return loss
     return replace(loss, function=loss.build({stage: channels[stage] for stage in loss.stages}, seed))
@@ -165,6 +182,11 @@ def _call(
         raise ValueError(f"loss {loss.name!r} has parameters of its own: call prepare() first")
     if loss.draws and generator is None:
         raise ValueError(f"loss {loss.name!r} draws its attention at random: hand in a generator")
-    stages = {"stages": loss.stages} if loss.stages else {}
+    if loss.weigh is not None and not loss.relative:
+        raise ValueError(f"loss {loss.name!r} weighs its stages by the teacher: call prepare() first")
     drawing = {"generator": generator} if loss.draws else {}
+    if loss.relative:
+        pairs = zip(loss.relative, loss.stages, strict=True)
+        return sum(weight * loss.function(student, teacher, stages=(stage,), **drawing) for weight, stage in pairs)
+    stages = {"stages": loss.stages} if loss.stages else {}
     return loss.function(student, teacher, **stages, **drawing)

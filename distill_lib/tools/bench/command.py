@@ -8,7 +8,7 @@ from pathlib import Path
 from distill_lib.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
-SECONDS, PAIRS, SEEDS = 40.0, 7, 5
+SECONDS, PAIRS, SEEDS = 40.0, 7, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ before the clock starts. The loops are written anew from the papers' equations a
 """
 
 import copy
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -177,7 +178,8 @@ def in_loader(dataset: Dataset, batch: int, workers: int, device: torch.device, 
     """Time `step` on what a shuffling loader delivers, in the state that a long training is in.
 
     Before the clock starts the workers run, and the batches that they made while nothing was trained are used up; after
-    it stops they still have work.
+    it stops they still have work. They start together and so deliver together: only whole rounds are timed, as a part
+    of one would be charged for all of it.
 
     Args:
         dataset: Of items.
@@ -189,6 +191,7 @@ def in_loader(dataset: Dataset, batch: int, workers: int, device: torch.device, 
     ahead = 2 * max(1, workers)  # the loader's own prefetching: two batches a worker
 
     def run(steps: int) -> float:
+        steps = math.ceil(steps / max(1, workers)) * max(1, workers)
         sampler = RandomSampler(dataset, num_samples=(steps + 2 * ahead) * batch)
         pinned = device.type == "cuda"
         batches = iter(DataLoader(dataset, batch, sampler=sampler, num_workers=workers, pin_memory=pinned))

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from distill_lib.study import manifest
-from distill_lib.study.store import peak_rss_mb
+from distill_lib.study.cost import peak_rss_mb
 from distill_lib.tools.bench.library import PARTS, simclr_steps
 from distill_lib.tools.bench.measurements import AGAINST_LIMITS, AGAINST_LOOPS, Contest
 from distill_lib.tools.bench.pairs import Budget, Ratio, Run, Side, ratio_of, rounds
-from distill_lib.tools.bench.setup import Setup
+from distill_lib.tools.bench.setup import PAPERS, SMALL, Setup
 
 WORKERS = 2
 
@@ -29,7 +29,8 @@ def report(setup: Setup, budget: Budget, say: Callable[[str], None] = print) -> 
 
     Returns:
         `hardware`; `ratios`, one dict a row; `seconds`, the median step behind each ratio, first / second;
-        `flatness`, the cost of a view by the number of images; `memory`, peaks. JSON values only.
+        `flatness`, the cost of a view by the number of images; `prices`, the same by encoder; `memory`, peaks. JSON
+        values only.
     """
     about = hardware(setup)
     bench = _Bench(setup, budget, say)
@@ -45,9 +46,11 @@ def report(setup: Setup, budget: Budget, say: Callable[[str], None] = print) -> 
             bench.measure(f"{name}_all_cores", build(setup, about["cores"]))
     for name, build in AGAINST_LIMITS.items():
         bench.measure(name, build(setup, WORKERS))
-    flat = flatness(setup, budget)
+    flat, priced = flatness(setup, budget), prices(setup, budget)
     for row in flat:
         say(f"{row['images']:>9,} images: {row['microseconds']:.1f} microseconds a view")
+    for row in priced:
+        say(f"{row['encoder']}: {row['microseconds']:.1f} microseconds a view")
     memory = {"unit": "MB", "process": peak_rss_mb(), "largest_worker": peak_rss_mb(resource.RUSAGE_CHILDREN)}
     if bench.device_memory:
         memory["device"] = bench.device_memory
@@ -56,6 +59,7 @@ def report(setup: Setup, budget: Budget, say: Callable[[str], None] = print) -> 
         "ratios": [asdict(row) for row in bench.rows.values()],
         "seconds": bench.seconds,
         "flatness": flat,
+        "prices": priced,
         "memory": memory,
     }
 
@@ -105,12 +109,25 @@ def _with_peak(run: Run, peaks: list[float], place: int, device: torch.device) -
 
 def flatness(setup: Setup, budget: Budget) -> list[dict[str, float]]:
     """Cost of a view in SimCLR steps, on image sets of several sizes, timed in turns."""
-    sides = [Side(simclr_steps(setup, images=setup.pictures(count)), PARTS) for count in setup.flatness]
-    views = 2 * min(setup.simclr_batch, min(setup.flatness))
-    low, middle, high = np.quantile(1e6 / views * rounds(sides, budget), (0.25, 0.5, 0.75), axis=0).tolist()
+    runs = [simclr_steps(setup, images=setup.pictures(count)) for count in setup.flatness]
+    costs = _view_costs(runs, min(setup.simclr_batch, min(setup.flatness)), budget)
+    return [{"images": count, **cost} for count, cost in zip(setup.flatness, costs, strict=True)]
+
+
+def prices(setup: Setup, budget: Budget) -> list[dict[str, Any]]:
+    """Cost of a view in SimCLR steps with the encoders of the profiles: hours are computed from it."""
+    batch = min(setup.priced_batch, setup.images)
+    runs = [simclr_steps(replace(setup, encoder=config, simclr_batch=batch)) for config in (SMALL, PAPERS)]
+    names = [f"ResNet-{c.depth}, width {c.width}, stem stride {c.stem_stride}" for c in (SMALL, PAPERS)]
+    costs = _view_costs(runs, batch, budget)
+    return [{"encoder": name, **cost} for name, cost in zip(names, costs, strict=True)]
+
+
+def _view_costs(runs: list[Run], batch: int, budget: Budget) -> list[dict[str, float]]:
+    times = rounds([Side(run, PARTS) for run in runs], budget)
+    low, middle, high = np.quantile(1e6 / (2 * batch) * times, (0.25, 0.5, 0.75), axis=0).tolist()
     return [
-        {"images": count, "microseconds": middle[i], "low": low[i], "high": high[i], "rounds": budget.rounds}
-        for i, count in enumerate(setup.flatness)
+        {"microseconds": middle[i], "low": low[i], "high": high[i], "rounds": budget.rounds} for i in range(len(runs))
     ]
 
 

@@ -10,6 +10,7 @@ from distill_lib.distillation.losses import LOSSES, compute, prepare, resolve
 from distill_lib.distillation.losses.at import at
 from distill_lib.distillation.losses.cosine import cosine
 from distill_lib.distillation.losses.kd import kd_released
+from distill_lib.distillation.losses.mimic import mimic_weights
 from distill_lib.errors import UsageError
 
 FOUR = ("stage1", "stage2", "stage3", "stage4")
@@ -18,14 +19,15 @@ NAMES = [each.name for loss in LOSSES.values() for each in (loss, *loss.variants
 
 def ready(name, representation):
     channels = {stage: maps.shape[1] for stage, maps in representation.maps.items()}
-    return prepare(resolve(name), channels, seed=0)
+    return prepare(resolve(name), channels, seed=0, taught=lambda: representation)
 
 
-def test_the_seven_losses_and_their_variants():
-    assert list(LOSSES) == ["kd", "sp", "fitnet", "cc", "at", "afd", "cosine"]
+def test_the_losses_and_their_variants():
+    assert list(LOSSES) == ["kd", "sp", "fitnet", "cc", "at", "afd", "cosine", "mimic"]
     variants = {name: set(loss.variants) for name, loss in LOSSES.items()}
     assert variants.pop("afd") == {"learned", "released"}
-    assert variants.pop("cosine") == set()
+    assert variants.pop("at") == {"released", "nad"}
+    assert variants.pop("cosine") == variants.pop("mimic") == set()
     assert all(each == {"released"} for each in variants.values())
 
 
@@ -45,6 +47,8 @@ def test_the_seven_losses_and_their_variants():
         ("fitnet:released", 1000, 0, FOUR),
         ("cc:released", 1000, 0, FOUR),
         ("at:released", 1000, 0, FOUR),
+        ("at:nad", 1000, 0, FOUR[1:]),
+        ("mimic", 1000, 1, FOUR),
         ("afd:released", 1000, 0, FOUR),
     ],
 )
@@ -90,10 +94,10 @@ def test_an_impossible_weight_is_refused(weight):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_loss_gives_one_finite_term_named_after_its_family(small, name):
+def test_every_loss_gives_finite_terms_named_after_its_family(small, name):
     loss = ready(name, small[0])
     terms = compute(loss, *small, generator=torch.Generator().manual_seed(0))
-    assert list(terms) == (["cosine"] if name == "sp:released" else [name.partition(":")[0]])
+    assert list(terms) == {"sp:released": ["cosine"], "mimic": ["mimic", "cosine"]}.get(name, [name.partition(":")[0]])
     assert all(term.isfinite() and term > 0 for term in terms.values())
 
 
@@ -105,6 +109,41 @@ def test_terms_are_weighted(small):
 
 def test_released_at_is_the_same_mathematics(small):
     assert compute(resolve("at:released"), *small) == compute(resolve("at"), *small)
+
+
+def test_stages_may_weigh_differently(small):
+    """NAD's 500, 1000, 1000 on the last three stages; a weight of one's own scales them together."""
+    expected = sum(
+        weight * at(*small, stages=(stage,)).item() for weight, stage in zip((500, 1000, 1000), FOUR[1:], strict=True)
+    )
+    assert compute(resolve("at:nad"), *small)["at"].item() == pytest.approx(expected)
+    assert compute(resolve("at:nad", 100), *small)["at"].item() == pytest.approx(expected / 10)
+
+
+def test_mimic_weighs_the_stages_by_the_teacher(small):
+    loss = prepare(resolve("mimic"), {}, 0, taught=lambda: small[1])
+    assert loss.relative == mimic_weights(small[1])
+    expected = sum(
+        1000 * weight * at(*small, stages=(stage,)).item() for weight, stage in zip(loss.relative, FOUR, strict=True)
+    )
+    terms = compute(loss, *small)
+    assert terms["mimic"].item() == pytest.approx(expected)
+    assert terms["cosine"] == cosine(*small)
+
+
+def test_mimic_without_its_teacher_is_refused(small):
+    with pytest.raises(ValueError, match="'mimic' weighs its stages by the teacher: hand in its representation"):
+        prepare(resolve("mimic"), {}, 0)
+    with pytest.raises(ValueError, match=r"'mimic' weighs its stages by the teacher: call prepare\(\) first"):
+        compute(resolve("mimic"), *small)
+
+
+def test_no_other_loss_looks_at_the_teacher_beforehand(small):
+    def never():
+        raise AssertionError
+
+    channels = {stage: maps.shape[1] for stage, maps in small[0].maps.items()}
+    assert [prepare(resolve(name), channels, 0, never).name for name in NAMES if name != "mimic"]
 
 
 def test_weight_zero_leaves_the_term_out(small):

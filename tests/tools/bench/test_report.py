@@ -76,4 +76,7 @@ def test_a_tiny_bench_from_end_to_end(tiny):
     assert result["memory"]["process"] > 1
     assert {"cpu", "cores", "torch", "threads", "precision"} <= set(result["hardware"])
     assert result["seconds"]["simclr_step"]["first"] > 0
-    assert len(said) == len(rows) + 2
+    small, large = result["prices"]
+    assert [small["encoder"][:10], large["encoder"]] == ["ResNet-10,", "ResNet-18, width 64, stem stride 1"]
+    assert 5 * small["microseconds"] < large["microseconds"]
+    assert len(said) == len(rows) + 4

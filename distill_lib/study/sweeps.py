@@ -1,0 +1,143 @@
+"""What is measured beside the main table: sweeps of the profile, and its own recipes."""
+
+import json
+from typing import Any
+
+import pandas
+
+from distill_lib.evaluation.cells import shared_seeds
+from distill_lib.evaluation.goals import goals
+from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
+from distill_lib.study.config import RECIPE, STAGES, Recipe, Sweep
+from distill_lib.study.session import Study, rows_like
+
+WHERE = ("pretrain", "attack", "downstream")
+SWEPT_COLUMNS = ("sweep", "axis", "x", "line", *DISTILLATION_COLUMNS)
+NOTHING = "This profile has no such sweep."
+
+
+def named(study: Study, bases: list[Cell], name: str) -> list[Cell]:
+    """The cells that a sweep's word stands for, on attacked cells."""
+    if name in STAGES:
+        return [study.clean(b.downstream, b.seed, b.attack) for b in bases] if name == "clean" else bases
+    if name == RECIPE:
+        return study.recipe(bases)
+    parts = name.split("/")
+    if len(parts) == 3:
+        return [base.distilled(*parts) for base in bases]
+    return study.defence(bases, name)
+
+
+def swept(study: Study, sweep: Sweep) -> pandas.DataFrame:
+    """Measure a sweep; its rows, those of earlier runs' seeds among them.
+
+    Returns:
+        Columns: `sweep`, `axis`, `x` and `line` as text, then those of the result table.
+    """
+    attack = sweep.attack or study.profile.attack
+    sets = study.attacks()[attack]
+    where = sets.compared or sets.downstream[0]
+    seeds = study.profile.swept_seeds or sets.compared_seeds
+    bases = [study.attacked(where, seed, attack) for seed in seeds]
+    return pandas.concat([_point(study, sweep, bases, point) for point in sweep.points()], ignore_index=True)
+
+
+class Sweeps:
+    """The sweeps of one figure of a profile, each measured once."""
+
+    def __init__(self, study: Study, figure: str):
+        self.study = study
+        self.left = [sweep for sweep in study.profile.sweeps if sweep.figure == figure]
+        self.found = [pandas.DataFrame(columns=list(SWEPT_COLUMNS))]
+
+    def plan(self) -> pandas.DataFrame:
+        """What there is to measure, a row a sweep."""
+        attack = self.study.profile.attack
+        rows = [(s.name, s.attack or attack, _values(s.vary), _values(s.fixed), ", ".join(s.cells)) for s in self.left]
+        return pandas.DataFrame(rows, columns=["sweep", "attack", "vary", "fixed", "cells"])
+
+    def section(self, *names: str) -> pandas.DataFrame | str:
+        """Measure the sweeps of these names; means over seeds by value and line. A sentence where there are none."""
+        chosen = [sweep for sweep in self.left if sweep.name in names]
+        return overview(pandas.concat(self._measure(chosen))) if chosen else NOTHING
+
+    def rows(self) -> pandas.DataFrame:
+        """The rows of all sweeps, those measured that no section has asked for."""
+        self._measure(list(self.left))
+        found = [each for each in self.found if len(each)]
+        return pandas.concat(found, ignore_index=True) if found else self.found[0]
+
+    def _measure(self, chosen: list[Sweep]) -> list[pandas.DataFrame]:
+        rows = [swept(self.study, sweep) for sweep in chosen]
+        self.left = [sweep for sweep in self.left if sweep not in chosen]
+        self.found += rows
+        return rows
+
+
+def overview(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Mean ACC and ASR of each line at each value, over the seeds that every point of its sweep has, and how many."""
+    parts = [shared_seeds(found, ["x", "line"]) for _, found in rows.groupby(["sweep", *WHERE], sort=False)]
+    shown = pandas.concat(parts).astype({"acc": float, "asr": float})
+    index = pandas.MultiIndex.from_frame(shown[["sweep", "x"]].drop_duplicates())
+    grouped = shown.groupby(["sweep", "x", "line"], sort=False)
+    means = grouped.agg(acc=("acc", "mean"), asr=("asr", "mean"), n=("seed", "nunique")).unstack("line")
+    return means.reindex(index).round(1)
+
+
+def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any]) -> pandas.DataFrame:
+    first, *others = sweep.vary
+    cells = {name: named(study, bases, name) for name in sweep.cells}
+    study.measure([cell for each in cells.values() for cell in each], point)
+    rows = study.table(point)
+    apart = [_words(sweep, key, point[key]) for key in sweep.panels]
+    about = {"sweep": _joined([sweep.name, *apart]), "axis": sweep.axis, "x": _text(point[first])}
+    parts = []
+    for name, each in cells.items():
+        words = [sweep.words.get(name, name)]
+        words += [_words(sweep, key, point[key]) for key in others if key not in sweep.panels]
+        parts.append(rows_like(rows, each[0]).assign(**about, line=_joined(words)))
+    return pandas.concat(parts)[list(SWEPT_COLUMNS)]
+
+
+def _values(settings: dict[str, Any]) -> str:
+    """Settings and their values for people."""
+    return "; ".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())
+
+
+def _joined(words: list[str]) -> str:
+    return ", ".join(filter(None, words))
+
+
+def _words(sweep: Sweep, key: str, value: Any) -> str:
+    text = f"{key.rpartition('.')[2].replace('_', ' ')} {_text(value)}"
+    return sweep.words.get(text, text)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def tested(study: Study, bases: list[Cell]) -> pandas.DataFrame:
+    """The profile's own recipes, and for comparison the published one and fine-tuning alone, against the goals.
+
+    Args:
+        study: The study.
+        bases: Attacked cells; each counts at every seed measured so far.
+
+    Returns:
+        Columns: `recipe`, those of `goals`.
+    """
+    clean, attacked = (everywhere(study, named(study, bases, stage)) for stage in STAGES)
+    recipes = [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *study.profile.recipes]
+    found = []
+    for recipe in recipes:
+        rows = everywhere(study, named(study, bases, recipe.cell), recipe.settings)
+        found.append(goals(rows, clean, attacked).assign(recipe=recipe.name))
+    table = pandas.concat(found, ignore_index=True)
+    return table[["recipe", *table.columns.drop("recipe")]]
+
+
+def everywhere(study: Study, cells: list[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
+    """Measure cells; their rows with those of earlier runs' seeds."""
+    study.measure(cells, settings)
+    return study.whole(cells, settings)

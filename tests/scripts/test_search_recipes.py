@@ -1,0 +1,100 @@
+"""The search for a recipe: its candidates, and how they are ranked."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas
+import pytest
+
+from distill_lib.evaluation.probes import PROBES
+from distill_lib.study.backdoors import BACKDOORS
+from distill_lib.study.config import PROFILES, load_profile
+from distill_lib.study.session import open_study
+from distill_lib.study.stages import Stages
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "search_recipes.py"
+TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
+
+
+def script(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def search():
+    return script(SCRIPT)
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Measurements are made up, and what was asked for is noted: (attack of the stages, cell, views, on)."""
+    noted = []
+
+    def measured(stages, cell, encoder=None, on="test"):
+        noted.append((stages.profile.attack, cell, stages.profile.defender.cutout, on))
+        rates = dict.fromkeys(("acc", "asr", "placebo_asr", "triggered_acc"), 5.0) | {"n_test": 9}
+        return SimpleNamespace(key="made up", metrics=dict.fromkeys(PROBES, rates))
+
+    monkeypatch.setattr(Stages, "measured", measured)
+    found = replace(BACKDOORS["ctrl"], target=lambda stages, seed, downstream: 3 + (stages.profile.defender.cutout > 0))
+    monkeypatch.setitem(BACKDOORS, "ctrl", found)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
+        monkeypatch.delenv(name, raising=False)
+    return noted
+
+
+def test_each_cell_is_measured_under_its_own_attack_and_on_validation_images(search, asked):
+    rows = search.measured(open_study(TINY, seeds=[100]), "cut-out", "finetune", {"defender.cutout": 0.5})
+    assert [(row["attack"], row["downstream"]) for row in rows] == [
+        ("badencoder", "patterns"), ("badencoder", "shapes"), ("ctrl", "shapes"),
+    ]  # fmt: skip
+    assert [attack for attack, *_ in asked] == [cell.attack for _, cell, *_ in asked] == [row["attack"] for row in rows]
+    assert [cell.target for _, cell, *_ in asked] == [0, 0, 4]  # found anew where it depends on the settings
+    assert {(cutout, on) for *_, cutout, on in asked} == {(0.5, "validation")}
+    assert rows[0]["settings"] == '{"defender.cutout": 0.5}'
+
+
+def test_losses_are_tuned_on_the_main_attacks_compared_set_alone(asked):
+    row = script(SCRIPT.with_name("tune_losses.py")).tried(TINY, "kd", 10.0, 101)
+    assert row == {"loss": "kd", "weight": 10.0, "seed": 101, "acc": 5.0, "asr": 5.0, "n_test": 9}
+    ((attack, cell, _, on),) = asked
+    assert (attack, cell.downstream, cell.loss, cell.seed, on) == ("badencoder", "patterns", "kd", 101, "validation")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_candidate_is_possible_in_every_profile(search, profile):
+    found = search.candidates()
+    assert [each.name for each in found[:2]] == ["published", "fine-tuning alone"]
+    assert len({each.name for each in found}) == len(found)
+    for recipe in found:
+        load_profile(profile).varied(recipe.settings)
+
+
+def test_the_worst_cell_ranks_a_recipe(search):
+    def rows(recipe, acc, asr=2.0):
+        place = {"recipe": recipe, "pretrain": "a", "attack": "b", "seed": 100, "asr": asr, "placebo_asr": 1.0}
+        return [{**place, "downstream": d, "acc": a, "triggered_acc": 50.0} for d, a in zip("xy", acc, strict=True)]
+
+    known = [*rows(search.CLEAN, (60, 60)), *rows(search.ATTACKED, (60, 60), 90.0)]
+    table = [*known, *rows("even", (57, 57)), *rows("uneven", (66, 50)), *rows("good", (60, 59))]
+    found = search.ranked(pandas.DataFrame(table))
+    assert found[["recipe", "shortfall"]].values.tolist() == [["good", 0.0], ["even", 1.0], ["uneven", 8.0]]
+
+
+def test_reported_seeds_are_refused():
+    root = SCRIPT.parents[1]
+    command = [sys.executable, SCRIPT, "quick", "--seeds", "0"]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=env)
+    assert done.returncode == 2
+    assert "exploration seeds start at 100" in done.stderr

@@ -1,0 +1,123 @@
+"""What is found out before anything starts: one sentence and exit code 2, not hours later in a notebook."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill_lib import __main__ as main_module
+from distill_lib.data import ImageSet
+from distill_lib.errors import UsageError
+from distill_lib.study import main_job, tables
+from distill_lib.study.cells import DISTILLATION_COLUMNS
+
+TINY = (Path(__file__).parents[1] / "profiles" / "tiny.toml").read_text()
+
+
+@pytest.fixture(autouse=True)
+def images(monkeypatch):
+    """Grey images of classes 0 to 3, 2000 a set; `lacking` says which class a split of a set does not have."""
+    lacking = {}
+
+    def load(name, split, **where):
+        labels = torch.arange(2_000) % 4
+        labels[labels == lacking.get((name, split), -1)] = 1
+        pixels = torch.full((2_000, 3, 32, 32), 128, dtype=torch.uint8)
+        return ImageSet(name, split, pixels, labels, tuple("abcd"), "builtin")
+
+    monkeypatch.setattr("distill_lib.study.stages.load", load)
+    return lacking
+
+
+@pytest.fixture
+def profile(tmp_path):
+    """Writes the tiny profile with other text; gives its path."""
+
+    def write(*changes, more=""):
+        text = TINY.replace("share = 0.01", "share = 0.05").replace("[0.01, 0.02]", "[0.05, 0.1]")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "my.toml"
+        path.write_text(text + more)
+        return str(path)
+
+    return write
+
+
+SWEEP = """
+[[sweeps]]
+name = "doubtful"
+axis = "x"
+vary = { "%s" = [%s] }
+cells = ["clean"]
+attack = "%s"
+"""
+
+
+def test_a_profile_that_can_run_is_silent(profile):
+    main_job.check(main_job.load(profile()), "cpu", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "words"),
+    [
+        ([("share = 0.05", "share = 0.005")], "", "defender.share 0.005 gives the defender 10 images of 'builtin'"),
+        ([("[0.05, 0.1]", "[0.05, 0.004]")], "", "sweep 'share of clean images': defender.share 0.004 gives"),
+        ([("share = 0.05", "share = 0.05\ncontaminated = 0.004")], "", "0.004 of the defender's 100 images"),
+        ([("share = 0.05", "share = 0.05\ndisjoint = true")], "[ctrl]\nrate = 0.1", ""),
+        ([("shadow = 128", "shadow = 1990")], SWEEP % ("defender.disjoint", "true", "badencoder"), "10 images"),
+        ([("shadow = 128", "shadow = 0")], SWEEP % ("defender.disjoint", "true", "badencoder"), "holds all 2000"),
+        ([("share = 0.05", 'share = 0.05\nsource = "shapes"\ndisjoint = true')], "", "exclude each other"),
+        ([], "[ctrl]\npoisoned_class = 7", "class 7 to poison has no image; allowed: 0, 1, 2, 3"),
+        ([], SWEEP % ("ctrl.rate", "0.01, 0.9", "ctrl"), "sweep 'doubtful': a poison rate of 0.9 asks for 1800 images"),
+        ([], SWEEP % ("injection.trigger_size", "40", ""), "sweep 'doubtful': a trigger of 40 pixels"),
+        ([("shapes = 0", "shapes = 4")], "", "target class 4 of 'shapes' does not exist"),
+    ],
+)
+def test_what_cannot_run_is_said_at_once(profile, changes, more, words):
+    path = profile(*changes, more=f"\n{more}")
+    if not words:
+        main_job.check(main_job.load(path), "cpu", None)
+        return
+    with pytest.raises(UsageError) as caught:
+        main_job.check(main_job.load(path), "cpu", None)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("split", "word"), [("train", "training"), ("test", "test")])
+def test_a_target_class_without_images_is_said(profile, images, split, word):
+    images["shapes", split] = 0
+    with pytest.raises(UsageError, match=f"target class 0 has no {word} image in 'shapes'; allowed: 1, 2, 3"):
+        main_job.check(main_job.load(profile()), "cpu", None)
+
+
+def test_it_is_one_sentence_and_exit_code_2(profile, capsys):
+    assert main_module.main(["run", "--profile", profile(("share = 0.05", "share = 0.005"))]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "allowed: 16 images or more" in said.err
+
+
+def row(pretrain, downstream, seed=0):
+    cell = {"pretrain": pretrain, "attack": "badencoder", "downstream": downstream, "stage": "attacked", "seed": seed}
+    return {**cell, "defence": "none", "target": 0, "acc": 50.0, "asr": 90.0, "placebo_asr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"),
+    [
+        ([], "cifar10, stl10 (pre-training); cifar10, stl10, gtsrb, svhn (downstream)"),
+        ([("cifar10", "gtsrb"), ("cifar10", "svhn", 100)], "stl10 (pre-training); cifar10, stl10, svhn (downstream)"),
+        ([("cifar10", "gtsrb"), ("stl10", "svhn"), ("stl10", "cifar10")], "stl10 (downstream)"),
+        ([("cifar10", "gtsrb"), ("stl10", "svhn"), ("stl10", "cifar10"), ("cifar10", "stl10")], None),
+    ],
+)
+def test_a_run_says_which_of_the_papers_sets_it_lacks(profile, tmp_path, rows, missing):
+    job = main_job.load(profile())
+    path = tmp_path / "results" / "tiny" / "distillation.csv"
+    tables.merge(path, [row(*each) for each in rows], DISTILLATION_COLUMNS, tmp_path / "runs")
+    said = [line for line in main_job.headline(job, tmp_path).splitlines() if "paper" in line]
+    assert said == ([f"of the paper's data sets not measured: {missing}"] if missing else [])
