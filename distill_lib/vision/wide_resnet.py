@@ -77,6 +77,8 @@ class WideResNet(nn.Module):
     alone needs to be computed once.
     """
 
+    stages = BLOCKS  # as every classifier says them
+
     def __init__(self, config: WideResNetConfig, precision: str = "float32"):
         super().__init__()
         self.config = config
