@@ -1,6 +1,6 @@
 """Supervised training of a classifier: cross-entropy on augmented images, by the one loop."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -23,6 +23,32 @@ class SupervisedConfig:
     augmentation: CropFlip = field(default_factory=CropFlip)
 
 
+@dataclass(frozen=True)
+class SteppedSchedule(Schedule):
+    """A schedule whose learning rate falls by a factor at a few points, as the CIFAR schedules of supervised training.
+
+    Attributes:
+        drops: When, as shares of the training, ascending: a shorter training keeps its shape.
+        factor: Of each fall.
+    """
+
+    drops: tuple[float, ...] = ()
+    factor: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        inside = all(0 < each < 1 for each in self.drops)
+        if not (inside and list(self.drops) == sorted(self.drops) and self.factor > 0):
+            raise UsageError(
+                f"drops {self.drops} by factor {self.factor} are impossible; "
+                "allowed: shares between 0 and 1 in ascending order, factor above 0"
+            )
+
+    def rate(self, step: int) -> float:
+        fallen = sum(step >= round(drop * self.steps) for drop in self.drops)
+        return super().rate(step) * self.factor**fallen
+
+
 def sgd_schedule(count: int, epochs: float = 200, batch: int = 128, lr: float = 0.1, **others) -> Schedule:
     """The published schedule of supervised teachers (arXiv 2306.02368), for `count` images.
 
@@ -41,6 +67,25 @@ def sgd_schedule(count: int, epochs: float = 200, batch: int = 128, lr: float = 
     steps = max(1, round(epochs * max(1, count // batch)))
     settings = {"optimiser": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "decay": "cosine"} | others
     return Schedule(steps, batch, lr=lr, **settings)
+
+
+def stepped_schedule(
+    count: int, epochs: float = 160, drops: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1, **others
+) -> SteppedSchedule:
+    """The published schedule of the undistillable teachers and their students, for `count` images.
+
+    SGD .1, momentum .9, weight decay 5e-4, batch 128; by default as on CIFAR-10: 160 epochs, x .1 at 80 and 120.
+
+    Args:
+        count: Images in the training set.
+        epochs: Passes over it.
+        drops: See `SteppedSchedule`.
+        factor: Likewise.
+        **others: Further settings of `sgd_schedule`.
+    """
+    plain = sgd_schedule(count, epochs, **({"decay": "constant"} | others))
+    settings = {each.name: getattr(plain, each.name) for each in fields(plain)}
+    return SteppedSchedule(**settings, drops=drops, factor=factor)
 
 
 def train_classifier(
