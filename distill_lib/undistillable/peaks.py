@@ -27,7 +27,8 @@ def peaks(logits: Tensor, height: float = HALF) -> Tensor:
 
     A class counts if its logit is more than half-way up from the image's median logit to its largest. The papers show
     peaks in pictures and define none; this count needs no temperature, and neither a shift nor a scale of all logits
-    changes it [ours]. At most half of the classes can stand out, save ties with the largest. Where most logits are minus infinity, every finite one counts.
+    changes it [ours]. At most half of the classes can stand out, save ties with the largest. Where most logits are
+    minus infinity, every finite one counts.
 
     Args:
         logits: (B, classes), at least two classes.

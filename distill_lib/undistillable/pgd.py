@@ -32,16 +32,20 @@ class Space(NamedTuple):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """`mean` and `std`, (1, 3, 1, 1) each, of the type and on the device of another tensor."""
+        numbers = torch.tensor((self.mean, self.std), dtype=like.dtype, device=like.device)
+        return tuple(numbers.view(2, 1, 3, 1, 1))
+
     def values(self, pixels: Tensor) -> Tensor:
         """Coordinates of pixels in [0, 1], (B, 3, H, W) both."""
-        return (pixels - self._channels(self.mean, pixels)) / self._channels(self.std, pixels)
+        mean, std = self.tensors(pixels)
+        return (pixels - mean) / std
 
     def pixels(self, values: Tensor) -> Tensor:
         """The way back."""
-        return values * self._channels(self.std, values) + self._channels(self.mean, values)
-
-    def _channels(self, numbers: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(numbers, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
+        mean, std = self.tensors(values)
+        return values * std + mean
 
 
 # `normalised` is the release's space. A normalised image does not lie between 0 and 1: clamped to that range, every
@@ -99,6 +103,7 @@ def pgd(model: nn.Module, images: Tensor, labels: Tensor, config: PGDConfig) -> 
         pixel space nothing is further than epsilon from the images.
     """
     space = SPACES[config.space]
+    mean, std = space.tensors(images)  # once: a number brought to a GPU makes it wait
     start = space.values(images.detach())
     lowest, highest = ((start + shift).clamp(0, 1) for shift in (-config.epsilon, config.epsilon))
     values = start
@@ -106,7 +111,7 @@ def pgd(model: nn.Module, images: Tensor, labels: Tensor, config: PGDConfig) -> 
         values = values.detach().requires_grad_()
         with torch.enable_grad():
             # The sum's gradient has the mean's sign, and does not vanish as the batch grows.
-            loss = cross_entropy(model(space.pixels(values)), labels, reduction="sum")
+            loss = cross_entropy(model(values * std + mean), labels, reduction="sum")
             uphill = torch.autograd.grad(loss, values)[0]
         values = torch.maximum(torch.minimum(values.detach() + config.step * uphill.sign(), highest), lowest)
     return values.detach()

@@ -1,0 +1,108 @@
+"""Nasty teachers: the loss and its direction by value, the guards, resuming."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
+
+from distill_lib.errors import UsageError
+from distill_lib.training.loop import Schedule
+from distill_lib.undistillable.guards import DefenceError
+from distill_lib.undistillable.nasty import NastyConfig, nastiness, nasty, require_nasty
+from distill_lib.vision.features import extract
+
+CONFIG = NastyConfig(Schedule(6, 16, "sgd", 0.01), minimum=0.0)
+
+
+def constant(model, logits):
+    """Make a network answer the same logits to every image."""
+    model.head.weight.data.zero_()
+    model.head.bias.data.copy_(torch.tensor(logits))
+    return model
+
+
+def test_the_loss_and_its_direction_by_value(normal, fresh, data):
+    """The nasty network's chances at tau = 4 are 17/20 and thrice 1/20, the normal one's all 1/4."""
+    model = constant(fresh(), [4 * math.log(17.0), 0.0, 0.0, 0.0])
+    log = nasty(model, constant(normal, [0.0] * 4), *data, CONFIG, 0)
+    nasty_from_normal = 0.85 * math.log(17 / 5) + 0.15 * math.log(1 / 5)
+    normal_from_nasty = 0.25 * math.log(5 / 17) + 0.75 * math.log(5)
+    assert log[0]["kl"] == pytest.approx(-0.04 * 16 * nasty_from_normal, rel=1e-5)
+    assert nasty_from_normal < 0.9 * normal_from_nasty  # so that the value tells the direction
+
+
+def test_the_first_step_by_hand(normal, fresh, data, plain):
+    """Against torch's own divergence; the normal network answers in eval mode to the same views."""
+    log = nasty(fresh(), normal, *data, replace(CONFIG, augmentation=plain, omega=0.3), 5)
+    rows = torch.randperm(32, generator=torch.Generator().manual_seed(5))[:16]
+    views = data[0][rows].float() / 255
+    told, usual = fresh().train()(views), normal(views)
+    gap = kl_div(log_softmax(usual / 4, 1), softmax(told / 4, 1), reduction="batchmean")
+    assert log[0]["kl"] == pytest.approx(-0.3 * 16 * gap.item(), rel=1e-4)
+    assert log[0]["cross_entropy"] == pytest.approx(cross_entropy(told, data[1][rows]).item(), rel=1e-4)
+
+
+def test_it_moves_away_from_the_normal_network_and_leaves_it(normal, fresh, data, same):
+    before = copy.deepcopy(normal)
+    near, far = copy.deepcopy(normal), copy.deepcopy(normal)
+    nasty(near, normal, *data, replace(CONFIG, omega=0.0), 0)
+    nasty(far, normal, *data, replace(CONFIG, omega=1.0), 0)
+    assert nastiness(far, normal, data[0], 4.0) > 2 * nastiness(near, normal, data[0], 4.0)
+    assert same(normal, before)
+    assert not far.training
+    assert all(each.requires_grad for each in normal.parameters())
+
+
+def test_nastiness_is_half_the_variance_of_the_difference(normal, fresh, data):
+    model = fresh().eval()
+    difference = extract(model, data[0]) - extract(normal, data[0])
+    expected = difference.var(1, correction=0).mean().item() / 2
+    assert nastiness(model, normal, data[0], 200.0) == pytest.approx(expected, rel=0.05)
+    assert nastiness(normal, normal, data[0], 4.0) == pytest.approx(0, abs=1e-5)
+
+
+# ---- guards ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_teacher_that_did_not_become_nasty_is_refused_but_kept(normal, data):
+    model = copy.deepcopy(normal)
+    config = replace(CONFIG, schedule=Schedule(1, 16, "sgd", 1e-6), minimum=1.0)
+    with pytest.raises(DefenceError, match=r"did not become nasty: .* below the minimum of 1 .*a larger omega"):
+        nasty(model, normal, *data, config, 0)
+    assert not model.training
+
+
+def test_a_training_that_diverges_is_explained(normal, fresh, data):
+    with pytest.raises(DefenceError, match=r"nasty teacher diverged .*no upper bound .*a smaller omega") as error:
+        nasty(fresh(), normal, *data, replace(CONFIG, schedule=Schedule(6, 16, "sgd", 1e30)), 0)
+    assert isinstance(error.value.__cause__, FloatingPointError)
+    assert isinstance(error.value, UsageError)
+
+
+def test_answers_that_are_no_numbers_are_explained():
+    require_nasty(0.0, 0.0)
+    with pytest.raises(DefenceError, match=r"not finite \(tau\^2 KL = nan\)"):
+        require_nasty(math.nan, 0.0)
+
+
+# ---- resuming, settings ---------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_ends_bit_equal(normal, data, resumes):
+    resumes(lambda model, watch: nasty(model, normal, *data, CONFIG, 0, watch))
+
+
+def test_the_published_settings_are_the_defaults():
+    config = NastyConfig()
+    assert (config.omega, config.temperature) == (0.04, 4.0)
+    assert (config.schedule.steps, config.schedule.lr, config.schedule.drops) == (160 * 390, 0.1, (0.5, 0.75))
+
+
+def test_wrong_values_are_named(normal, fresh, data):
+    with pytest.raises(UsageError, match="omega -1, temperature"):
+        NastyConfig(omega=-1)
+    with pytest.raises(UsageError, match="32 images and 31 labels cannot be learnt"):
+        nasty(fresh(), normal, data[0], data[1][1:], CONFIG, 0)
