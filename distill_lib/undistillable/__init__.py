@@ -17,7 +17,7 @@ from distill_lib.undistillable.ast import ASTConfig, ast
 from distill_lib.undistillable.guards import DefenceError
 from distill_lib.undistillable.nasty import NastyConfig, nasty
 from distill_lib.undistillable.presets import PRESETS, Preset
-from distill_lib.undistillable.stingy import Stingy
+from distill_lib.undistillable.stingy import FINITE, Stingy
 from distill_lib.undistillable.thieves import THIEVES, ThiefConfig, steal
 
 __all__ = [
@@ -38,10 +38,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StingyConfig:
-    """Settings of a stingy teacher: see `Stingy`; published for CIFAR-10."""
+    """Settings of a stingy teacher, published for CIFAR-10.
+
+    Attributes:
+        keep: Logits told.
+        finite: Whether the others are `FINITE` in the place of minus infinity, for data-free thieves [ours].
+    """
 
     keep: int = 2
-    fill: float = -torch.inf
+    finite: bool = False
+
+
+def _stingy(normal: nn.Module, config: StingyConfig) -> Stingy:
+    return Stingy(normal, config.keep, FINITE if config.finite else -torch.inf)
 
 
 class Teacher(NamedTuple):
@@ -61,7 +70,7 @@ class Teacher(NamedTuple):
 TEACHERS: dict[str, Teacher] = {
     "normal": Teacher(None),
     "nasty": Teacher(NastyConfig, nasty),
-    "stingy": Teacher(StingyConfig, wrap=lambda normal, config: Stingy(normal, config.keep, config.fill)),
+    "stingy": Teacher(StingyConfig, wrap=_stingy),
     "ast": Teacher(ASTConfig, ast),
 }
 

@@ -25,11 +25,11 @@ def constant(model, logits):
 
 
 def test_the_loss_and_its_direction_by_value(normal, fresh, data):
-    """The nasty network's chances at tau = 4 are 17/20 and thrice 1/20, the normal one's all 1/4."""
+    """The nasty network's chances at tau = 4 are 17/20 and thrice 1/20, the normal one's 1/2 and thrice 1/6."""
     model = constant(fresh(), [4 * math.log(17.0), 0.0, 0.0, 0.0])
-    log = nasty(model, constant(normal, [0.0] * 4), *data, CONFIG, 0)
-    nasty_from_normal = 0.85 * math.log(17 / 5) + 0.15 * math.log(1 / 5)
-    normal_from_nasty = 0.25 * math.log(5 / 17) + 0.75 * math.log(5)
+    log = nasty(model, constant(normal, [4 * math.log(3.0), 0.0, 0.0, 0.0]), *data, CONFIG, 0)
+    nasty_from_normal = 0.85 * math.log(0.85 * 2) + 0.15 * math.log(0.05 * 6)
+    normal_from_nasty = 0.5 * math.log(0.5 / 0.85) + 0.5 * math.log(1 / 6 / 0.05)
     assert log[0]["kl"] == pytest.approx(-0.04 * 16 * nasty_from_normal, rel=1e-5)
     assert nasty_from_normal < 0.9 * normal_from_nasty  # so that the value tells the direction
 
@@ -56,11 +56,23 @@ def test_it_moves_away_from_the_normal_network_and_leaves_it(normal, fresh, data
     assert all(each.requires_grad for each in normal.parameters())
 
 
-def test_nastiness_is_half_the_variance_of_the_difference(normal, fresh, data):
+def test_nastiness_by_value(normal, fresh, data):
+    """17/20 and thrice 1/20 from 1/2, 1/6, 1/6, 1/6, by the latter from 1/4 each."""
+    model, usual = (
+        constant(fresh(), [4 * math.log(17.0), 0.0, 0.0, 0.0]),
+        constant(normal, [4 * math.log(3.0), 0, 0, 0]),
+    )
+    moved = 0.85 * math.log(0.85 * 2) + 0.15 * math.log(0.05 * 6)
+    whole = 0.5 * math.log(0.5 * 4) + 0.5 * math.log(4 / 6)
+    assert nastiness(model, usual, data[0], 4.0) == pytest.approx(moved / whole, rel=1e-4)
+
+
+def test_nastiness_at_large_tau_is_a_share_of_variance(normal, fresh, data):
     model = fresh().eval()
-    difference = extract(model, data[0]) - extract(normal, data[0])
-    expected = difference.var(1, correction=0).mean().item() / 2
-    assert nastiness(model, normal, data[0], 200.0) == pytest.approx(expected, rel=0.05)
+    usual = extract(normal, data[0])
+    difference = extract(model, data[0]) - usual
+    expected = difference.var(1, correction=0).mean() / usual.var(1, correction=0).mean()
+    assert nastiness(model, normal, data[0], 30.0) == pytest.approx(expected.item(), rel=0.1)
     assert nastiness(normal, normal, data[0], 4.0) == pytest.approx(0, abs=1e-5)
 
 
@@ -70,7 +82,7 @@ def test_nastiness_is_half_the_variance_of_the_difference(normal, fresh, data):
 def test_a_teacher_that_did_not_become_nasty_is_refused_but_kept(normal, data):
     model = copy.deepcopy(normal)
     config = replace(CONFIG, schedule=Schedule(1, 16, "sgd", 1e-6), minimum=1.0)
-    with pytest.raises(DefenceError, match=r"did not become nasty: .* below the minimum of 1 .*a larger omega"):
+    with pytest.raises(DefenceError, match=r"did not become nasty: .* below the minimum of 1 .*larger omega"):
         nasty(model, normal, *data, config, 0)
     assert not model.training
 
@@ -84,7 +96,7 @@ def test_a_training_that_diverges_is_explained(normal, fresh, data):
 
 def test_answers_that_are_no_numbers_are_explained():
     require_nasty(0.0, 0.0)
-    with pytest.raises(DefenceError, match=r"not finite \(tau\^2 KL = nan\)"):
+    with pytest.raises(DefenceError, match=r"not finite \(nastiness nan\)"):
         require_nasty(math.nan, 0.0)
 
 

@@ -56,6 +56,7 @@ def test_teachers_without_training(normal, data):
     assert (answers.isfinite().sum(1) == 3).all()
     assert answers.amin() == -math.inf
     assert torch.equal(answers.argmax(1), extract(normal, data[0]).argmax(1))
+    assert extract(defend("stingy", normal, StingyConfig(finite=True))[0], data[0]).isfinite().all()
 
 
 def test_what_is_missing_is_named(normal, fresh):
