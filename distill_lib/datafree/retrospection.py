@@ -5,7 +5,8 @@ inner maximum by the implicit function theorem, whose linear system is solved by
 
 Where the facts are silent [ours]: delta lives in the networks' normalised units; the student is in eval mode (its
 batch norms must not see x + delta); delta is found on the whole batch, once for a batch of images, the teacher being
-constant; the student's batch norms stand still meanwhile; the hypergradient's inner map is taken on the same few images as the outer loss.
+constant; the student's batch norms stand still meanwhile; the hypergradient's inner map is taken on the same few
+images as the outer loss.
 """
 
 import math

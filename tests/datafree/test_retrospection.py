@@ -176,7 +176,7 @@ def test_the_published_settings_are_the_defaults():
 def test_wrong_values_are_named():
     with pytest.raises(UsageError, match="share 0, outer"):
         RetrospectionConfig(share=0)
-    with pytest.raises(UsageError, match="steps 0, iterations 5, few 0, weight 1.0 are impossible"):
+    with pytest.raises(UsageError, match=r"steps 0, iterations 5, few 0, weight 1\.0 are impossible"):
         RetrospectionConfig(steps=0)
     with pytest.raises(UsageError, match="unknown model that delta is found on 'both'; allowed: teacher, student"):
         RetrospectionConfig(found_on="both")

@@ -84,8 +84,8 @@ class DataFree:
             )
         if self.target < 0 or self.test < 0 or self.curve < 1:
             raise UsageError(
-                f"datafree.target {self.target}, datafree.test {self.test}, datafree.curve {self.curve} are impossible; "
-                "allowed: target and test 0 or more, curve 1 or more"
+                f"datafree.target {self.target}, datafree.test {self.test}, datafree.curve {self.curve} are "
+                "impossible; allowed: target and test 0 or more, curve 1 or more"
             )
 
     @property
