@@ -58,5 +58,5 @@ def test_a_profile_may_have_none():
 
 @pytest.mark.parametrize("value", [3, "yes"])
 def test_an_optional_table_is_a_table(value):
-    with pytest.raises(UsageError, match="setting 'datafree' is .*; allowed: DataFree or NoneType"):
+    with pytest.raises(UsageError, match=r"setting 'datafree' is .*; allowed: DataFree or NoneType"):
         load_profile(TINY, {"datafree": value})

@@ -134,7 +134,6 @@ def test_a_killed_student_goes_on_to_the_same_bytes(without, rows, tmp_path, met
         target.symlink_to(teacher.folder)
         with pytest.raises(Killed):
             other.stages.student(subject)
-            other.stages.student(subject)
     resumed = other.stages.student(subject)
     assert resumed.key == whole.key
     for name in ("weights.safetensors", "log.csv", "curve.csv", "metrics.json"):
