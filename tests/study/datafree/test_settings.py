@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from distill_lib.attacks.label_triggers import RECIPES
+from distill_lib.datafree.clean_kd import CleanKDConfig
+from distill_lib.datafree.cmi import CMIConfig
+from distill_lib.datafree.ood import OODConfig
+from distill_lib.datafree.retrospection import RetrospectionConfig
+from distill_lib.datafree.vaccine import VaccineConfig
+from distill_lib.datafree.zskt import ZSKTConfig
 from distill_lib.errors import UsageError
+from distill_lib.study import main_job
 from distill_lib.study.config import load_profile
+from distill_lib.study.jobs import expand
+from distill_lib.training.supervised import sgd_schedule
 
 TINY = str(Path(__file__).parents[2] / "profiles" / "tiny.toml")
 
@@ -50,10 +60,41 @@ def test_other_seeds_keep_the_bridge_on_its_own():
     assert settings().bridged == (0,)
 
 
-def test_a_profile_may_have_none():
-    assert load_profile("paper").datafree is None or load_profile("paper").datafree.seeds
-    text = Path(TINY).read_text()
-    assert "[datafree]" in text
+def test_the_profile_paper_is_as_published():
+    found = load_profile("paper").datafree
+    assert found.training.schedule == sgd_schedule(50_000)
+    assert (found.zskt, found.cmi, found.ood, found.clean_kd) == (
+        ZSKTConfig(),
+        CMIConfig(),
+        OODConfig(),
+        CleanKDConfig(),
+    )
+    assert (found.vaccine, found.retrospection) == (VaccineConfig(), RetrospectionConfig())
+    assert set(found.triggers) == set(RECIPES)
+
+
+def test_a_profile_may_have_none(tmp_path):
+    head, _, _ = Path(TINY).read_text().partition("[datafree]")
+    (tmp_path / "my.toml").write_text(head.replace('name = "tiny"', 'name = "my"'))
+    job = main_job.load(str(tmp_path / "my.toml"))
+    assert job.profile.datafree is None
+    assert "07_data_free" not in [entry.notebook for entry in job.notebooks]
+
+
+def test_the_data_free_notebook_runs_on_its_own_seeds():
+    entries = {entry.notebook: entry.parameters["seeds"] for entry in main_job.load("quick").notebooks}
+    assert (entries["07_data_free"], entries["01_attack"]) == ([0, 1, 2], [0, 1])
+
+
+def test_the_first_studys_notebooks_do_not_depend_on_it(monkeypatch):
+    monkeypatch.setattr(main_job, "_images", lambda stages: {})
+    monkeypatch.setattr(main_job, "_data_free_images", lambda stages: {"shapes/train": {}})
+    job = main_job.load(TINY)
+    found = {job_.notebook: main_job.fingerprint(job, job_, None) for job_ in expand(job)}
+    assert "datafree" in found["07_data_free"]["settings"]
+    assert "rated" in found["07_data_free"]["versions"]
+    assert not any("datafree" in each["settings"] for name, each in found.items() if name != "07_data_free")
+    assert not any(each["images"] for name, each in found.items() if name != "07_data_free")
 
 
 @pytest.mark.parametrize("value", [3, "yes"])
