@@ -8,6 +8,7 @@ import pytest
 from distill_lib.plots import redraw
 from distill_lib.study import tables
 from distill_lib.study.config import load_profile
+from distill_lib.study.datafree.stale import checker as datafree_checker
 from distill_lib.study.stale import checker, known_facts
 
 REPOSITORY = Path(__file__).parents[1]
@@ -26,6 +27,13 @@ def test_no_committed_row_is_stale(manifest):
     rows = [row for name in ("distillation", "sweeps") for row in tables.read(manifest.parent / f"{name}.csv")]
     assert rows
     assert [row for row in rows if stale(row)] == []
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.parent.name)
+def test_no_committed_row_of_the_data_free_study_is_stale(manifest):
+    stale = datafree_checker(load_profile(manifest.parent.name), known_facts(manifest))
+    names = ("datafree", "datafree_sweeps")
+    assert [row for name in names for row in tables.read(manifest.parent / f"{name}.csv") if stale(row)] == []
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.parent.name)

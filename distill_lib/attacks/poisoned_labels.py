@@ -86,7 +86,7 @@ def poison(
         UsageError: If a class needed is absent, there are too few images, or `cl` gets no gradient.
     """
     trigger = LabelTrigger(config.trigger)
-    rows = _choose(labels, config, trigger.clean_label, seed)
+    rows = poisoned_rows(labels, config, seed)
     chosen = images[rows]
     if config.trigger in PERTURBED:
         if gradient is None:
@@ -134,7 +134,13 @@ def surrogate_gradient(model: torch.nn.Module) -> Gradient:
     return gradient
 
 
-def _choose(labels: Tensor, config: PoisonedLabelsConfig, clean_label: bool, seed: int) -> Tensor:
+def poisoned_rows(labels: Tensor, config: PoisonedLabelsConfig, seed: int) -> Tensor:
+    """Which images `poison` takes: int64 (P,), ascending.
+
+    Raises:
+        UsageError: If a class needed is absent, or there are too few images.
+    """
+    clean_label = LabelTrigger(config.trigger).clean_label
     own = labels == config.target
     if config.target < 0 or not own.any():
         present = ", ".join(map(str, labels.unique().tolist()))

@@ -192,6 +192,7 @@ class _Game:
         return self.guard.rate(number, usual)
 
     def turn(self, number: int, source: torch.Generator) -> dict[str, Tensor]:
+        self.guard.set_mode(number)
         made, at = divmod(number, self.config.generator_steps + self.config.student_steps)
         if at < self.config.generator_steps:
             return self.invert(number, made, at, source)
@@ -223,9 +224,9 @@ class _Game:
 
     def adversarial(self, images: Tensor, logits: Tensor) -> Tensor:
         """-KL(T || S) where both name the same class: elsewhere there is nothing left to gain."""
-        self.student.eval()
-        learned = self.student(images)
-        self.student.train()
+        was_training = self.student.training
+        learned = self.student.eval()(images)
+        self.student.train(was_training)
         agreed = learned.argmax(1) == logits.argmax(1)
         return -scale(self.config.mean, self.classes) * (divergences(logits, learned) * agreed).mean()
 

@@ -116,6 +116,15 @@ class Guard:
         """Whether the student looks back in this turn."""
         return self.config.sr is not None and turn >= self.config.sr.first(self.turns)
 
+    def set_mode(self, turn: int) -> None:
+        """The student's mode in a turn: its batch norms stand still while it looks back [ours].
+
+        Retrospection works on the student in eval mode. With batch norms that go on in train mode, the distillation
+        would hold another function than the one that is changed: its loss stays, and the student that is handed out
+        collapses.
+        """
+        self.student.train(not self.reflecting(turn))
+
     def rate(self, turn: int, usual: float) -> float:
         """The student's learning rate in a turn."""
         return self.config.sr.student_lr if self.reflecting(turn) else usual

@@ -65,6 +65,7 @@ def train_on_images(
     def objective(rows: Tensor, generator: Generator) -> dict[str, Tensor]:
         step = clock.tick()
         guard.prepare(step, probes)
+        guard.set_mode(step)
         images = views(rows, generator)
         return terms(images, rows) | guard.student_terms(step, images)
 

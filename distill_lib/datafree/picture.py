@@ -16,6 +16,7 @@ from distill_lib.errors import UsageError
 from distill_lib.vision.augment import Augmentation
 
 CHUNK = 2048  # patches cut at a time
+MARK = 3  # side of a mark, pixels
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class PictureConfig:
         smallest: Least radius of a shape, in pixels.
         largest: Largest radius.
         noise: Amplitude of the pixel noise, of 255.
+        contrast: Factor on what is light and dark around the middle grey: image sets differ in it, and a student whose
+            batch norms have seen none of their contrast reads them badly.
+        tone: Factor on the colours' distance from grey.
+        marks: Marks of 3 x 3 pixels, each black or white by chance, such as letters, glints and gravel are in a
+            photograph: without detail this fine no patch ever wakes a small trigger's detector.
         seed: Of all shapes: another seed, another picture.
     """
 
@@ -36,13 +42,21 @@ class PictureConfig:
     smallest: float = 3.0
     largest: float = 90.0
     noise: float = 6.0
+    contrast: float = 1.0
+    tone: float = 1.0
+    marks: int = 0
     seed: int = 7
 
     def __post_init__(self):
-        if min(self.size, self.leaves) < 1 or not 0 < self.smallest < self.largest or not self.noise >= 0:
+        if min(self.size, self.leaves) < 1 or not 0 < self.smallest < self.largest:
             raise UsageError(
-                f"size {self.size}, leaves {self.leaves}, radii {self.smallest} to {self.largest}, noise {self.noise} "
-                "are impossible; allowed: 1 or more, 0 < smallest < largest, noise 0 or more"
+                f"size {self.size}, leaves {self.leaves}, radii {self.smallest} to {self.largest} are impossible; "
+                "allowed: 1 or more, 0 < smallest < largest"
+            )
+        if not min(self.noise, self.contrast, self.tone, self.marks) >= 0 or self.size < MARK:
+            raise UsageError(
+                f"noise {self.noise}, contrast {self.contrast}, tone {self.tone}, marks {self.marks}, size {self.size} "
+                f"are impossible; allowed: 0 or more, size {MARK} or more"
             )
 
 
@@ -55,6 +69,7 @@ class PatchConfig:
         size: Side of a patch.
         smallest: Least side, in the picture's pixels, of what becomes a patch; the largest is half the picture's.
         turn: Largest rotation to either side, degrees.
+        exact: Whether patches are cut on whole pixels instead, neither scaled nor turned: nothing is blurred.
         augmentation: Flip and colours of each patch.
         picture: What they are cut from, unless a picture is handed in.
     """
@@ -63,6 +78,7 @@ class PatchConfig:
     size: int = 32
     smallest: int = 24
     turn: float = 35.0
+    exact: bool = False
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(crop_scale=None))
     picture: PictureConfig = field(default_factory=PictureConfig)
 
@@ -81,8 +97,19 @@ def dead_leaves(config: PictureConfig | None = None) -> Tensor:
     canvas = np.full((3, config.size, config.size), 128.0)
     for _ in range(config.leaves):
         _draw_leaf(canvas, rng, config)
-    noise = rng.random(canvas.shape) + rng.random(canvas.shape) - 1
-    return torch.from_numpy(np.floor(np.clip(canvas + config.noise * noise, 0, 255)).astype(np.uint8))
+    canvas += config.noise * (rng.random(canvas.shape) + rng.random(canvas.shape) - 1)
+    if (config.contrast, config.tone) != (1, 1):
+        grey = canvas.mean(0, keepdims=True)
+        canvas = 128 + config.contrast * (grey - 128) + config.tone * (canvas - grey)
+    _draw_marks(canvas, rng, config.marks)
+    return torch.from_numpy(np.floor(np.clip(canvas, 0, 255)).astype(np.uint8))
+
+
+def _draw_marks(canvas: np.ndarray, rng: np.random.Generator, count: int) -> None:
+    """Small chequers of full contrast, in place."""
+    for _ in range(count):
+        top, left = (int(draw * (canvas.shape[1] - MARK + 1)) for draw in rng.random(2))
+        canvas[:, top : top + MARK, left : left + MARK] = 255 * (rng.random((MARK, MARK)) < 0.5)
 
 
 def _draw_leaf(canvas: np.ndarray, rng: np.random.Generator, config: PictureConfig) -> None:
@@ -119,18 +146,29 @@ def patches(config: PatchConfig, seed: int, picture: Tensor | None = None, devic
         UsageError: If the picture is too small for the smallest patch.
     """
     picture = dead_leaves(config.picture) if picture is None else picture
-    if min(picture.shape[1:]) < 2 * config.smallest:
+    least = config.size if config.exact else 2 * config.smallest
+    if min(picture.shape[1:]) < least:
         raise UsageError(
-            f"a picture of {tuple(picture.shape[1:])} pixels is too small for patches from {config.smallest} pixels "
-            f"on; allowed: {2 * config.smallest} or more"
+            f"a picture of {tuple(picture.shape[1:])} pixels is too small for patches from "
+            f"{config.size if config.exact else config.smallest} pixels on; allowed: {least} or more"
         )
     source = torch.Generator(device).manual_seed(seed)
-    levels = _pyramid(picture.to(device).float()[None], config)
+    picture = picture.to(device)
+    levels = [] if config.exact else _pyramid(picture.float()[None], config)
     parts = []
     for start in range(0, config.count, CHUNK):
-        cut = _cut(levels, min(CHUNK, config.count - start), config, source)
+        count = min(CHUNK, config.count - start)
+        cut = _crop(picture, count, config, source) if config.exact else _cut(levels, count, config, source)
         parts.append((config.augmentation(cut, source) * 255).round_().clamp_(0, 255).to(torch.uint8).contiguous())
     return torch.cat(parts)
+
+
+def _crop(picture: Tensor, count: int, config: PatchConfig, source: Generator) -> Tensor:
+    """Patches uint8 (count, 3, size, size) on whole pixels, at random places."""
+    rooms = [side - config.size + 1 for side in picture.shape[1:]]
+    starts = [torch.randint(room, (count, 1), generator=source, device=picture.device) for room in rooms]
+    rows, columns = (start + torch.arange(config.size, device=picture.device) for start in starts)
+    return picture[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1).contiguous()
 
 
 def _pyramid(picture: Tensor, config: PatchConfig) -> list[Tensor]:

@@ -73,7 +73,8 @@ def zskt(
 ) -> list[dict[str, float]]:
     """Train `student` in place without any data; it is left in eval mode.
 
-    The student stays in train mode in the generator's step, so its batch norms see every pseudo-batch once more [ours].
+    The student stays in train mode in the generator's step, so its batch norms see every pseudo-batch once more [ours],
+    until Self-Retrospection, during which they stand still.
 
     Args:
         teacher: A `WideResNet`, left as it is.
@@ -110,6 +111,7 @@ def zskt(
         if show is not None:
             show(number, generator)
         guard.prepare(number, draw)
+        guard.set_mode(number)
         images = draw(config.batch, source)
         taught, maps = collect(teacher, images, BLOCKS)
         disagreement = kl(taught, student(images), config.temperature, config.mean)

@@ -10,6 +10,8 @@ from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.cells import CELL
 
 CLAIMS = Path(__file__).with_name("claims.toml")
+# Columns that name a cell of a study's table.
+STUDIES = {"distillation": CELL, "datafree": ("stage", "method", "defence")}
 # Columns that a quantity may weigh.
 RATES = ("acc", "asr", "asr_all", "triggered_acc", "placebo_asr", "target_rate", "trigger_cos")
 
@@ -73,25 +75,34 @@ TESTS = {
 }
 
 
-def load_claims(path: Path = CLAIMS) -> Protocol:
+def load_claims(path: Path = CLAIMS, study: str = "distillation") -> Protocol:
     """Read and check a file of claims.
+
+    Args:
+        path: The file.
+        study: `distillation`, whose claims stand at the top, or `datafree`, whose cells and claims have a table of
+            their own; level, least seeds and planting hold for all.
 
     Raises:
         UsageError: If a key, a test, a column or a cell is unknown, or a value impossible; the file is named.
     """
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        return _protocol(content)
+        columns = choose("study", study, STUDIES)
+        if study != "distillation":
+            content = {**content, **content[study]}
+        return _protocol(content, columns)
     except (UsageError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{Path(path).name}: {error}") from None
 
 
-def _protocol(content: dict[str, Any]) -> Protocol:
-    _keys("the file", content, {"level", "least_seeds", "planted", "cells", "claim"})
+def _protocol(content: dict[str, Any], columns: tuple[str, ...]) -> Protocol:
+    sections = {"level", "least_seeds", "planted", "cells", "claim"}
+    _keys("the file", content, sections | {"datafree"}, {"datafree"})
     cells = content["cells"]
     for name, cell in cells.items():
         for column in cell:
-            choose(f"column of cell {name}", column, dict.fromkeys(CELL))
+            choose(f"column of cell {name}", column, dict.fromkeys(columns))
     claims = tuple(_claim(entry, cells) for entry in content["claim"])
     if len({c.id for c in claims}) < len(claims):
         raise UsageError("two claims have the same id; allowed: one claim an id")

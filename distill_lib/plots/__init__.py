@@ -15,14 +15,27 @@ from distill_lib.plots.acc_asr import alt_acc_asr, draw_acc_asr, numbers_acc_asr
 from distill_lib.plots.bench import alt_bench, draw_bench, numbers_bench
 from distill_lib.plots.comparison import alt_comparison, draw_comparison, numbers_comparison
 from distill_lib.plots.curves import alt_curves, draw_curves, numbers_harm, numbers_robustness
+from distill_lib.plots.data_free import (
+    alt_abd,
+    alt_asr_over_training,
+    alt_bridge,
+    draw_abd,
+    draw_asr_over_training,
+    draw_bridge,
+    numbers_abd,
+    numbers_asr_over_training,
+    numbers_bridge,
+)
 from distill_lib.plots.files import save
 from distill_lib.plots.headline import alt_headline, draw_headline, numbers_headline
 from distill_lib.plots.injection import alt_injection, draw_injection, numbers_injection
 from distill_lib.plots.necessity import alt_necessity, draw_necessity, numbers_necessity
+from distill_lib.plots.pictures import alt_pictures, draw_pictures, numbers_label_triggers, numbers_synthetic
 from distill_lib.plots.strength import alt_strength, draw_strength, numbers_strength
 from distill_lib.plots.summary import plain
 from distill_lib.plots.trigger import alt_trigger, draw_trigger, numbers_trigger
 from distill_lib.plots.tsne import alt_tsne, draw_tsne, numbers_tsne
+from distill_lib.plots.vaccine import alt_vaccine, draw_vaccine, numbers_vaccine
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Kind:
 
 _COMPARISON = Kind(draw_comparison, alt_comparison)
 _CURVES = Kind(draw_curves, alt_curves)
+_PICTURES = Kind(draw_pictures, alt_pictures)
 FIGURES = {
     "trigger": Kind(draw_trigger, alt_trigger),
     "injection": Kind(draw_injection, alt_injection),
@@ -48,6 +62,12 @@ FIGURES = {
     "necessity": Kind(draw_necessity, alt_necessity),
     "harm": _CURVES,
     "robustness": _CURVES,
+    "label_triggers": _PICTURES,
+    "synthetic": _PICTURES,
+    "vaccine": Kind(draw_vaccine, alt_vaccine),
+    "asr_over_training": Kind(draw_asr_over_training, alt_asr_over_training),
+    "bridge": Kind(draw_bridge, alt_bridge),
+    "abd": Kind(draw_abd, alt_abd),
     "bench": Kind(draw_bench, alt_bench),
 }
 
@@ -102,19 +122,25 @@ __all__ = [
     "Kind",
     "draw",
     "make",
+    "numbers_abd",
     "numbers_acc_asr",
+    "numbers_asr_over_training",
     "numbers_bench",
+    "numbers_bridge",
     "numbers_harm",
     "numbers_headline",
     "numbers_injection",
+    "numbers_label_triggers",
     "numbers_losses",
     "numbers_necessity",
     "numbers_robustness",
     "numbers_strength",
     "numbers_students",
+    "numbers_synthetic",
     "numbers_teachers",
     "numbers_trigger",
     "numbers_tsne",
+    "numbers_vaccine",
     "redraw",
     "save",
 ]

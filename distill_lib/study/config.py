@@ -18,6 +18,7 @@ from distill_lib.distillation.losses import resolve
 from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
+from distill_lib.study.datafree.settings import DataFree
 from distill_lib.vision.encoders import PRECISIONS, EncoderConfig
 from distill_lib.vision.encoders import STAGES as ENCODER_STAGES
 
@@ -273,6 +274,7 @@ class Profile:
         precision: `float32`, `bf16`, or `auto`: bf16 where the processor multiplies it in hardware.
         device: Default device.
         minutes: Measured minutes of each notebook, for the job table.
+        datafree: The data-free study; None: this profile has none.
     """
 
     name: str
@@ -300,6 +302,7 @@ class Profile:
     defender: Defender = field(default_factory=Defender)
     distillation: Distillation = field(default_factory=Distillation)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    datafree: DataFree | None = None
 
     def __post_init__(self):
         chosen = (
@@ -482,12 +485,23 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value(inner[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
         return {key: _value(inner[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin is types.UnionType and any(_fits(each, value) for each in inner):
-        return value
+    if origin is types.UnionType:
+        return _one_of(inner, value, where)
     if origin is None and _fits(kind, value):
         return float(value) if kind is float else value
     name = kind.__name__ if origin is None else str(kind)
     raise UsageError(f"setting {where!r} is {value!r} ({type(value).__name__}); allowed: {name}")
+
+
+def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """A value of one of several types: of tables and tuples there is one at most, the others are plain."""
+    rich = [each for each in kinds if dataclasses.is_dataclass(each) or typing.get_origin(each)]
+    if rich and isinstance(value, dict | list | tuple):
+        return _value(rich[0], value, where)
+    if any(_fits(each, value) for each in kinds if each not in rich):
+        return value
+    names = (getattr(each, "__name__", str(each)) for each in kinds)
+    raise UsageError(f"setting {where!r} is {value!r} ({type(value).__name__}); allowed: {' or '.join(names)}")
 
 
 def _fits(kind: type, value: Any) -> bool:

@@ -20,6 +20,7 @@ NOTEBOOKS = {
     "04_loss": ("losses", "strength"),
     "05_analysis": ("tsne", "acc_asr", "headline", "necessity"),
     "06_robustness": ("robustness",),
+    "07_data_free": ("label_triggers", "synthetic", "vaccine", "asr_over_training", "bridge", "abd"),
 }
 # What a notebook needs besides the store; the analysis reads the tables of all before it.
 NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "06_robustness": ("01_attack",)}
@@ -27,6 +28,7 @@ NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "0
 PAPER_SETS = {"pretrain": ("cifar10", "stl10"), "downstream": ("cifar10", "stl10", "gtsrb", "svhn")}
 WORDS = {"pretrain": "pre-training", "downstream": "downstream"}
 SWEPT = ("05_analysis", "06_robustness")  # notebooks that read the profile's sweeps
+DATA_FREE = "07_data_free"  # the notebook that reads the profile's `[datafree]`, and runs on its seeds
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,12 @@ class MainJob:
         """The notebooks in order."""
         entries = []
         for stem, figures in NOTEBOOKS.items():
+            if stem == DATA_FREE and self.profile.datafree is None:
+                continue
             figures = (*figures, *self._own_figures(stem))
             makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
-            parameters = {"profile": self.source, "seeds": list(self.profile.seeds), "device": "auto"}
+            seeds = (self.profile.datafree if stem == DATA_FREE else self.profile).seeds
+            parameters = {"profile": self.source, "seeds": list(seeds), "device": "auto"}
             needs, minutes = NEEDS.get(stem, ()), self.profile.minutes.get(stem)
             entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
         return entries
@@ -102,6 +107,8 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
             image, or the defender has too few; at a point of a sweep or in a recipe, its name is said.
     """
     stages, profile = _stages(job.source, device, data_dir), job.profile
+    if profile.datafree is not None:
+        _data_free(stages).check()
     attacks = {profile.attack: profile, **profile.further}
     for attack, sets in attacks.items():
         for name in dict.fromkeys([*sets.downstream, sets.compared or sets.downstream[0]]):
@@ -115,6 +122,12 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
     for recipe in profile.recipes:
         where = profile.downstream[0], f"recipe {recipe.name!r}: "
         _check_settings(stages, profile.varied(recipe.settings), profile.attack, *where)
+
+
+def _data_free(stages):
+    from distill_lib.study.datafree.stages import DataFreeStages
+
+    return DataFreeStages(replace(stages, known={}), stages.profile.datafree)  # its facts are no part of others' keys
 
 
 def _check_settings(stages, profile: Profile, attack: str, downstream: str, whose: str = "") -> None:
@@ -141,7 +154,14 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
     if one.notebook not in SWEPT:
         del settings["sweeps"]
-    return {"settings": settings, "versions": VERSIONS, "images": _images(stages), "precision": stages.precision}
+    versions, images = VERSIONS, _images(stages)
+    if one.notebook == DATA_FREE:
+        from distill_lib.study.datafree.stages import VERSIONS as OWN
+
+        versions, images = {**VERSIONS, **OWN}, {**images, **_data_free_images(stages)}
+    else:
+        del settings["datafree"]
+    return {"settings": settings, "versions": versions, "images": images, "precision": stages.precision}
 
 
 def _images(stages) -> dict[str, Any]:
@@ -152,10 +172,21 @@ def _images(stages) -> dict[str, Any]:
     return {where: dataclasses.asdict(facts) for where, facts in sorted(stages.known.items())}
 
 
+def _data_free_images(stages) -> dict[str, Any]:
+    """Facts of the data-free study's sets; what the first study knows stays as it is, and with it its fingerprints."""
+    settings = stages.profile.datafree
+    if settings is None:
+        return {}
+    apart = replace(stages, known={})
+    wanted = [(settings.dataset, "train"), (settings.dataset, "test"), (settings.others, "train"), ("picture", "train")]
+    return {f"{name}/{split}": dataclasses.asdict(apart.facts(name, split)) for name, split in wanted}
+
+
 def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, Any]:
     """For the manifest: the settings, and each image set's source, hash and size."""
     stages = _stages(job.source, device, data_dir)
-    return {"configuration": asdict(job.profile), "data": _images(stages), "precision": stages.precision}
+    data = {**_data_free_images(stages), **_images(stages)}
+    return {"configuration": asdict(job.profile), "data": data, "precision": stages.precision}
 
 
 def headline(job: MainJob, root: Path) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +21,8 @@ from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
 from distill_lib.study.config import Further, Profile, load_profile
 from distill_lib.study.cost import highest_rss_mb
+from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, DATAFREE_SWEEP_COLUMNS
+from distill_lib.study.datafree.stale import checker as datafree_checker
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
 from distill_lib.study.stale import checker, known_facts
@@ -32,7 +33,13 @@ from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, placebo
 
 TUNING_COLUMNS = ["loss", "weight", "seed", "acc", "asr", "n_test"]
-COLUMNS = {"distillation": DISTILLATION_COLUMNS, "sweeps": SWEEP_COLUMNS}
+COLUMNS = {
+    "distillation": DISTILLATION_COLUMNS,
+    "sweeps": SWEEP_COLUMNS,
+    "datafree": DATAFREE_COLUMNS,
+    "datafree_sweeps": DATAFREE_SWEEP_COLUMNS,
+}
+CHECKERS = {name: datafree_checker if name.startswith("datafree") else checker for name in COLUMNS}
 
 
 def open_study(
@@ -65,6 +72,8 @@ def open_study(
     settings = _only(settings, attack) if attack else settings
     changes = {"pretrain": pretrain, "downstream": tuple(downstream)}
     settings = replace(settings, **{name: value for name, value in changes.items() if value})
+    if settings.datafree and seeds:
+        settings = replace(settings, datafree=settings.datafree.on(tuple(seeds)))
     settings = settings.on(tuple(seeds) or settings.seeds)
     result = os.environ.get("DISTILL_RESULT")
     return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
@@ -137,8 +146,9 @@ class Study:
     def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool):
         self.stages, self.profile, self.root = stages, stages.profile, root
         self._result, self._trial = result, trial
-        self._rows: dict[str, list[dict]] = {"distillation": [], "sweeps": []}
+        self._rows: dict[str, list[dict]] = {name: [] for name in COLUMNS}
         self._figures: list[str] = []
+        self._checkers: dict[str, Callable[[dict[str, str]], bool]] = {}
 
     # ---- cells -------------------------------------------------------------------------------------------------
 
@@ -255,6 +265,16 @@ class Study:
         places = dict.fromkeys(replace(cell, target=0, seed=0) for cell in cells)
         return pandas.concat([rows_like(rows, place) for place in places], ignore_index=True)
 
+    def file(self, table: str, row: dict[str, Any]) -> None:
+        """Keep a row for one of the result tables; `finish` writes it."""
+        self._rows[table].append(row)
+
+    def filed(self, table: str) -> pandas.DataFrame:
+        """A result table so far: its fresh rows from earlier, as text, and this study's; with overrides these alone."""
+        path, stale = self.root / "results" / self.profile.name / f"{table}.csv", self._stale(table)
+        earlier = [] if self._trial else [row for row in tables.read(path) if not stale(row)]
+        return pandas.DataFrame([*earlier, *self._rows[table]], columns=COLUMNS[table])
+
     def _rows_of(self, cell: Cell, measured: Artefact, setting: dict[str, Any]) -> dict[str, Any]:
         """File a measurement's rows, one a probe, and give the primary probe's."""
         primary, setting = self.profile.evaluation.probe, self.profile.off(setting)
@@ -277,9 +297,7 @@ class Study:
         """
         off = self.profile.off(settings or {})
         study = "sweeps" if off else "distillation"
-        path = self.root / "results" / self.profile.name / f"{study}.csv"
-        earlier = [] if self._trial else [row for row in tables.read(path) if not self._stale(row)]
-        frame = pandas.DataFrame([*earlier, *self._rows[study]], columns=COLUMNS[study])
+        frame = self.filed(study)
         for column, value in _which(off).items() if off else ():
             frame = frame[frame[column] == value]
         frame = frame[list(DISTILLATION_COLUMNS)]
@@ -410,17 +428,19 @@ class Study:
         runs, written = self.stages.store.root, []
         for study, rows in self._rows.items():
             if rows:
-                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, self._stale)
+                tables.merge(folder / f"{study}.csv", rows, COLUMNS[study], runs, self._stale(study))
                 written.append(f"results/{self.profile.name}/{study}.csv")
         self._write(written)
         return f"{sum(map(len, self._rows.values()))} rows in {' and '.join(written) or 'no table'}."
 
-    @cached_property
-    def _stale(self) -> Callable[[dict[str, str]], bool]:
+    def _stale(self, table: str) -> Callable[[dict[str, str]], bool]:
         """Tells rows that today's settings would not give; images that the manifest knows need not be loaded."""
-        manifest = self.root / "results" / self.profile.name / "manifest.json"
-        known = {**(known_facts(manifest) if manifest.is_file() else {}), **self.stages.known}
-        return checker(self.profile, known, self.stages.data_dir, self.stages.store.root)
+        if table not in self._checkers:
+            manifest = self.root / "results" / self.profile.name / "manifest.json"
+            known = {**(known_facts(manifest) if manifest.is_file() else {}), **self.stages.known}
+            where = self.stages.data_dir, self.stages.store.root
+            self._checkers[table] = CHECKERS[table](self.profile, known, *where)
+        return self._checkers[table]
 
     def _write(self, written: list[str]) -> None:
         if self._result:

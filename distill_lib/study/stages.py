@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distill_lib.data import ImageSet, clean_share, holdout, load
 from distill_lib.data.splits import FEWEST
+from distill_lib.datafree.picture import patches
 from distill_lib.defences.bn_reset import bn_reset as renew_statistics
 from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.distillation.losses import resolve
@@ -92,7 +93,10 @@ class Stages:
     def images(self, name: str, split: str = "train") -> ImageSet:
         """An image set, loaded once; the pre-training set is the unlabelled split where there is one."""
         if (name, split) not in self.sets:
-            images = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
+            if name == "picture":
+                images = picture_patches(self.profile)
+            else:
+                images = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
             if images.images.shape[-2:] != (SIDE, SIDE):
                 height, width = images.images.shape[-2:]
                 raise UsageError(f"the images of {name!r} are {height} x {width} pixels; allowed: {SIDE} x {SIDE}")
@@ -426,6 +430,18 @@ class Stages:
 
         pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
         return encoder.state_dict(), {**metrics, "last": log[-1] if log else {}}
+
+
+def picture_patches(profile: Profile) -> ImageSet:
+    """The image set `picture`: unlabelled patches of the data-free study's one picture.
+
+    Raises:
+        UsageError: If the profile has no data-free study.
+    """
+    if profile.datafree is None:
+        raise UsageError("image set 'picture' is cut as the [datafree] table says; allowed: with such a table")
+    images = patches(profile.datafree.ood.patches, 0)
+    return ImageSet("picture", "train", images, torch.full((len(images),), -1), (), "builtin")
 
 
 def without_unused(described: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ WIDE_RESNETS: dict[str, WideResNetConfig] = {
     "wrn16_1": WideResNetConfig(16, 1),
     "wrn16_2": WideResNetConfig(16, 2),
     "wrn40_2": WideResNetConfig(40, 2),
+    "wrn10_1_small": WideResNetConfig(10, 1, base=8, stem_stride=2),
     "wrn16_1_small": WideResNetConfig(16, 1, base=8, stem_stride=2),
     "wrn16_2_small": WideResNetConfig(16, 2, base=8, stem_stride=2),
 }

@@ -52,8 +52,8 @@ def test_the_vaccine_leaves_the_cross_entropy(teacher, fresh_student, clean):
 def test_retrospection_acts_in_the_last_steps_alone(teacher, fresh_student, clean):
     plain = clean_kd(teacher, fresh_student(), CONFIG, 0, **clean)
     looked = clean_kd(teacher, fresh_student(), defended(CONFIG, "sr", sr=SR), 0, **clean)
-    assert [row["kl"] for row in plain[:3]] == [row["kl"] for row in looked[:3]]
-    assert plain[3]["kl"] != looked[3]["kl"]
+    assert [row["kl"] for row in plain[:2]] == [row["kl"] for row in looked[:2]]
+    assert plain[2]["kl"] != looked[2]["kl"]  # the batch norms stand still
     assert [row["lr"] for row in looked] == [0.01, 0.01, SR.student_lr, SR.student_lr]
     assert [row["sr"] > 0 for row in looked] == [False, False, True, True]
 

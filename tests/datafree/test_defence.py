@@ -81,3 +81,12 @@ def test_the_vaccine_alone_leaves_the_students_terms(teacher, student, unit_imag
     assert set(guard.modules()) == {"vaccine"}
     maps, logits = teacher.trunk(unit_images), teacher(unit_images)
     assert guard.generator_terms(maps, logits, "batch")["sv"] < 0
+
+
+def test_the_students_batch_norms_stand_still_while_it_looks_back(teacher, student, unit_images):
+    guard = Guard(DefenceConfig(sr=RetrospectionConfig(share=0.2)), teacher, student, 10, 0)
+    modes = []
+    for turn in range(10):
+        guard.set_mode(turn)
+        modes.append(student.training)
+    assert modes == [True] * 8 + [False] * 2

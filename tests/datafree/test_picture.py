@@ -60,9 +60,35 @@ def test_other_sizes_and_pictures_are_cut_too(picture):
 
 
 def test_wrong_values_are_named(picture):
-    with pytest.raises(UsageError, match=r"radii 5 to 4, noise 6\.0 are impossible"):
+    with pytest.raises(UsageError, match="radii 5 to 4 are impossible"):
         PictureConfig(smallest=5, largest=4)
     with pytest.raises(UsageError, match="count 0, size 32"):
         PatchConfig(0)
     with pytest.raises(UsageError, match=r"a picture of \(128, 128\) pixels is too small for patches from 100 pixels"):
         patches(PatchConfig(2, smallest=100), 0, picture)
+    with pytest.raises(UsageError, match=r"contrast -1, tone 1\.0, marks 0"):
+        PictureConfig(contrast=-1)
+    with pytest.raises(UsageError, match=r"too small for patches from 200 pixels on; allowed: 200 or more"):
+        patches(PatchConfig(2, size=200, exact=True), 0, picture)
+
+
+def test_contrast_and_tone_shrink_what_the_picture_has(picture):
+    grey = dead_leaves(replace(SMALL, tone=0.0)).int()
+    assert (grey.amax(0) - grey.amin(0)).max() == 0
+    muted = dead_leaves(replace(SMALL, contrast=0.5, tone=0.1)).float()
+    assert muted.mean(0).std() == pytest.approx(0.5 * picture.float().mean(0).std().item(), rel=0.1)
+    assert (muted - muted.mean(0)).abs().mean() < 0.15 * (picture.float() - picture.float().mean(0)).abs().mean()
+
+
+def test_marks_are_black_or_white_and_small(picture):
+    marked = dead_leaves(replace(SMALL, marks=20))
+    changed = (marked != picture).any(0)
+    assert 20 < int(changed.sum()) <= 20 * 9
+    assert set(marked[:, changed].flatten().tolist()) == {0, 255}
+
+
+def test_exact_patches_are_crops(picture):
+    cut = patches(PatchConfig(5, size=32, exact=True, augmentation=PLAIN), 0, picture)
+    windows = picture.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    assert all((windows == each).flatten(1).all(1).any() for each in cut)
+    assert len({each.numpy().tobytes() for each in cut}) == 5

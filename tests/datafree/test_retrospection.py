@@ -176,8 +176,14 @@ def test_the_published_settings_are_the_defaults():
 def test_wrong_values_are_named():
     with pytest.raises(UsageError, match="share 0, outer"):
         RetrospectionConfig(share=0)
-    with pytest.raises(UsageError, match="steps 0, iterations 5 are impossible"):
+    with pytest.raises(UsageError, match=r"steps 0, iterations 5, few 0, weight 1\.0 are impossible"):
         RetrospectionConfig(steps=0)
     with pytest.raises(UsageError, match="unknown model that delta is found on 'both'; allowed: teacher, student"):
         RetrospectionConfig(found_on="both")
 
+
+def test_delta_may_be_found_on_a_few_images(teacher, unit_images):
+    source = lambda: torch.Generator().manual_seed(0)  # noqa: E731
+    few = find_delta(teacher, unit_images, RetrospectionConfig(steps=3, few=4), source())
+    assert torch.equal(few, find_delta(teacher, unit_images[:4], RetrospectionConfig(steps=3), source()))
+    assert not torch.equal(few, find_delta(teacher, unit_images, RetrospectionConfig(steps=3), source()))

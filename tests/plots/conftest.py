@@ -70,6 +70,39 @@ def tuned(seeds) -> pd.DataFrame:
     return pd.DataFrame([(*each, 30.0, 5.0) for each in grid], columns=["loss", "weight", "seed", "acc", "asr"])
 
 
+def data_free_rows(seeds) -> pd.DataFrame:
+    """A made-up datafree.csv: ACC 60 and up, ASR by variant."""
+    cells = {"none": 90.0, "sv": 20.0, "sr": 70.0, "abd": 10.0}
+    about = {"dataset": "builtin", "attack": "badnet_grid", "stage": "student", "method": "ood"}
+    rows = [
+        {**about, "defence": defence, "seed": seed, "acc": 60.0 + seed, "asr": asr + seed}
+        for defence, asr in cells.items()
+        for seed in seeds
+    ]
+    teachers = [{**about, "stage": "teacher", "method": "", "defence": "none", "seed": s, "acc": 90.0, "asr": 99.0}
+                for s in seeds]  # fmt: skip
+    return pd.DataFrame([*teachers, *rows])
+
+
+def data_free_figures() -> dict[str, dict]:
+    """Small numbers for each figure of the data-free notebook."""
+    from distill_lib import plots
+
+    rng, table = np.random.default_rng(0), data_free_rows(range(3))
+    scores = {seed: {"clean": rng.normal(0, 1, 40), "triggered": rng.normal(-3, 1, 40), "auc": 0.9} for seed in (0, 1)}
+    students = table[table["stage"] == "student"]
+    curves = pd.concat([students.assign(step=step) for step in (5, 10)])
+    along = [students[students["defence"] == "none"].assign(place=i, data=f"data {i} (x)") for i in range(3)]
+    encoders = pd.concat([each.assign(place=i - 1, attack="badencoder") for i, each in enumerate(along)])
+    teachers = table[table["stage"] == "teacher"]
+    return {
+        "vaccine": plots.numbers_vaccine({"badnet_grid": scores}, 0.984),
+        "asr_over_training": plots.numbers_asr_over_training(curves),
+        "bridge": plots.numbers_bridge(pd.concat(along), teachers, encoders),
+        "abd": plots.numbers_abd(table, {"badnet_grid": {"ood": {"none": [79.8, 99.6], "abd": [78.2, 14.5]}}}),
+    }
+
+
 @pytest.fixture(scope="session")
 def few() -> pd.DataFrame:
     """Two seeds."""
@@ -109,4 +142,7 @@ def every_figure(many) -> dict[str, dict]:
         "harm": plots.numbers_harm(swept(many)),
         "robustness": plots.numbers_robustness(swept(many)),
         "bench": plots.numbers_bench(bench_report()),
+        "label_triggers": plots.numbers_label_triggers(images[0], *2 * [{"sq": stamped[0], "cl": stamped[0]}], "cat"),
+        "synthetic": plots.numbers_synthetic({"patches": images, "turn 3": stamped}, "Made up."),
+        **data_free_figures(),
     }

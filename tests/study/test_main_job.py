@@ -73,6 +73,8 @@ def test_a_profile_that_can_run_is_silent(profile):
         ([], SWEEP % ("ctrl.rate", "0.01, 0.9", "ctrl"), "sweep 'doubtful': a poison rate of 0.9 asks for 1800 images"),
         ([], SWEEP % ("injection.trigger_size", "40", ""), "sweep 'doubtful': a trigger of 40 pixels"),
         ([("shapes = 0", "shapes = 4")], "", "target class 4 of 'shapes' does not exist"),
+        ([("curve = 2", "curve = 2\ntarget = 7")], "", "datafree.target 7 has no training image in 'patterns'"),
+        ([("curve = 2", "curve = 2\nclean = 0.001")], "", "a clean share of 0.001 gives 2 of the 2000 images"),
     ],
 )
 def test_what_cannot_run_is_said_at_once(profile, changes, more, words):

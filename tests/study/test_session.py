@@ -10,7 +10,7 @@ from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
 from distill_lib.study.backdoors import BACKDOORS
 from distill_lib.study.cells import DISTILLATION_COLUMNS
-from distill_lib.study.session import Study, open_study
+from distill_lib.study.session import COLUMNS, Study, open_study
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
@@ -163,7 +163,7 @@ def test_a_table_of_other_settings_holds_their_rows_alone(study):
     lines = [f"distillation,{cell},{seed},{rates},injection.trigger_size,{seed}\n" for seed in (6, 7)]
     (folder / "sweeps.csv").write_text(header + "".join(lines))
     assert study.table().empty  # made-up keys: stale rows are of other settings too
-    study.__dict__["_stale"] = lambda row: False
+    study._checkers = dict.fromkeys(COLUMNS, lambda row: False)
     assert study.table()["seed"].tolist() == [0]
     assert study.table({"injection.trigger_size": 10})["seed"].tolist() == [0]  # the profile's own
     assert study.table({"injection.trigger_size": 6})["seed"].tolist() == [6]

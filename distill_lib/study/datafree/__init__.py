@@ -1,0 +1,1 @@
+"""The data-free study: settings, artefacts, rows, and what its notebook calls."""

@@ -1,0 +1,208 @@
+"""What the data-free notebook calls: cells, rows, curves, scores, the bridge."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pandas
+import torch
+from torch import Tensor
+
+from distill_lib.attacks.label_triggers import LabelTrigger
+from distill_lib.datafree.picture import dead_leaves, patches
+from distill_lib.datafree.vaccine import Vaccine, auc
+from distill_lib.errors import UsageError
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS
+from distill_lib.study.cells import Cell
+from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, TEACHER, Subject
+from distill_lib.study.datafree.stages import DataFreeStages
+from distill_lib.vision.features import to_unit
+from distill_lib.vision.wide_resnet import folded
+
+if TYPE_CHECKING:
+    from distill_lib.study.session import Study
+
+TABLE, SWEEPS = "datafree", "datafree_sweeps"
+NUMBERS = ("target", "seed", "n_test", "acc", "asr", "asr_all", "target_rate")
+PICTURE = "picture"  # the image set of one picture's patches, for the first study's `defender.source`
+ENCODER_BRIDGE = {"distillation.nt_xent_weight": 0.0}  # the student has no objective of its own
+
+
+def open_datafree(study: "Study") -> "DataFreeStudy":
+    """The data-free half of an open study.
+
+    Raises:
+        UsageError: If the profile has none.
+    """
+    if study.profile.datafree is None:
+        raise UsageError(f"profile {study.profile.name!r} has no data-free study; allowed: one with a [datafree] table")
+    return DataFreeStudy(study)
+
+
+class DataFreeStudy:
+    """The data-free study of a profile.
+
+    Attributes:
+        study: The open study: it files rows, draws figures and ends the notebook.
+        settings: The profile's `[datafree]` table.
+        stages: What makes the artefacts.
+    """
+
+    def __init__(self, study: "Study"):
+        self.study, self.settings = study, study.profile.datafree
+        self.stages = DataFreeStages(study.stages, self.settings)
+
+    # ---- cells -------------------------------------------------------------------------------------------------
+
+    def teachers(self, seeds: Iterable[int] = ()) -> list[Subject]:
+        """The poisoned teacher of each attack and seed."""
+        where = self.settings.dataset, self.settings.target
+        return [
+            Subject(where[0], attack, where[1], TEACHER, "", "none", seed)
+            for attack in self.settings.triggers
+            for seed in seeds or self.settings.seeds
+        ]
+
+    def students(self) -> list[Subject]:
+        """A student by each method without a defence."""
+        return [teacher.distilled(method) for method in self.settings.methods for teacher in self.teachers()]
+
+    def defended(self) -> list[Subject]:
+        """A student under each variant of the defence, `none` among them."""
+        pairs = [(method, defence) for method in self.settings.defended for defence in self.settings.defences]
+        return [teacher.distilled(*pair) for teacher in self.teachers() for pair in pairs]
+
+    # ---- rows --------------------------------------------------------------------------------------------------
+
+    def measure(self, subjects: Iterable[Subject], others: str = "") -> pandas.DataFrame:
+        """Make what is missing and measure it: the rows, with `triggered_acc` and `placebo_asr`, which no table has.
+
+        Args:
+            subjects: What to measure.
+            others: Image set in the place of a method's own; such rows go to the sweeps.
+        """
+        rows = []
+        for subject in subjects:
+            found = self.stages.rated(subject, others)
+            row = {**subject.identity(), **found.metrics, "key": found.key}
+            rows.append(row)
+            kept = {name: row[name] for name in DATAFREE_COLUMNS}
+            off = {"setting": "others", "value": others} if others else {}
+            self.study.file(SWEEPS if others else TABLE, {**kept, **off})
+        return pandas.DataFrame(rows)
+
+    def whole(self, table: str = TABLE) -> pandas.DataFrame:
+        """Every row of the table so far, those of earlier runs' seeds among them.
+
+        Reported and exploration seeds are never mixed: those of the kind that this study runs on.
+        """
+        rows = self.study.filed(table)
+        rows = rows.assign(**rows[list(NUMBERS)].apply(pandas.to_numeric))
+        rows = rows.fillna({"method": ""})
+        exploring = min(self.settings.seeds) >= EXPLORATION_SEEDS
+        rows = rows[(rows["seed"] >= EXPLORATION_SEEDS) == exploring]
+        names = [*DATAFREE_COLUMNS[:7], *(name for name in ("setting", "value") if name in rows)]
+        return rows.drop_duplicates(names, keep="last").reset_index(drop=True)
+
+    # ---- things to look at ---------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """What this study is made of, in two lines."""
+        settings = self.settings
+        return (
+            f"{settings.teacher} -> {settings.student} on {settings.dataset}, target {settings.target}, "
+            f"{100 * settings.rate:g} % poisoned; triggers {', '.join(settings.triggers)}\n"
+            f"seeds {list(settings.seeds)}, the bridge on {list(settings.bridged)}; "
+            f"{self.stages.stages.device}, {self.stages.stages.precision}"
+        )
+
+    def setup(self) -> str:
+        """How networks are made here, in a line, to stand beside another set-up."""
+        s = self.settings
+        teacher = f"{s.teacher}, {s.training.schedule.steps} steps of {s.training.schedule.batch}"
+        own = {"zskt": f"{s.zskt.turns} pseudo-batches", "ood": f"{s.ood.schedule.steps} steps"}
+        own |= {"clean_kd": f"{s.clean_kd.schedule.steps} steps", "cmi": f"{s.cmi.rounds} rounds"}
+        used = dict.fromkeys((*s.methods, *s.defended, *s.bridge))
+        return f"{s.dataset}; teacher {teacher}; student {s.student}; {', '.join(f'{m} {own[m]}' for m in used)}"
+
+    def sample(self, count: int = 6) -> tuple[Tensor, list[str]]:
+        """Test images (count, 3, H, W), uint8, and the names of their classes."""
+        images = self.stages.test_images(count)
+        return images.images.cpu(), [images.classes[label] for label in images.labels]
+
+    def pictures(self, count: int = 8, seed: int = 0) -> dict[str, Tensor]:
+        """The one picture (1, 3, H, W) and some of its patches (count, 3, h, w), uint8."""
+        config, picture = self.settings.ood.patches, dead_leaves(self.settings.ood.patches.picture)
+        return {"picture": picture[None], "patches": patches(replace(config, count=count), seed, picture)}
+
+    def curves(self, subjects: Iterable[Subject]) -> pandas.DataFrame:
+        """ACC and ASR over each student's training, on a sample of the test images."""
+        parts = []
+        for subject in subjects:
+            curve = pandas.read_csv(self.stages.student(subject).folder / "curve.csv")
+            parts.append(curve.assign(**subject.identity()))
+        return pandas.concat(parts, ignore_index=True)
+
+    def made(self, subject: Subject) -> dict[int, Tensor]:
+        """Images that a method made, uint8 (N, 3, H, W), by the turn before which they were looked at."""
+        artefact = self.stages.student(subject)
+        turns = artefact.metrics["made"]
+        return {turn: torch.load(artefact.folder / f"made-{turn:08d}.pt", weights_only=True) for turn in turns}
+
+    @torch.no_grad()
+    def scores(self, teacher: Subject, most: int = 1000) -> dict[str, Any]:
+        """The vaccine's score, log10 KL(T || T~), of test images that are not of the target class.
+
+        The vaccine is the first shuffling, whether the acceptance test would take it or not.
+
+        Returns:
+            `clean` and `triggered`, (N,) each, and `auc`.
+        """
+        held = self.stages.test_images(most)
+        images = held.images[held.labels != self.settings.target]
+        model = folded(self.stages.network(self.stages.classifier(teacher.attack, teacher.seed), TEACHER))
+        vaccine = Vaccine(model, replace(self.settings.vaccine, acceptance=False), teacher.seed)
+        vaccine.decide(lambda: None)
+        looks = {"clean": images, "triggered": LabelTrigger(teacher.attack)(images)}
+        scores = {name: vaccine.scores(to_unit(each)).cpu() for name, each in looks.items()}
+        return {**scores, "auc": auc(scores["clean"], scores["triggered"])}
+
+    # ---- the bridge ------------------------------------------------------------------------------------------------
+
+    def bridge(self) -> pandas.DataFrame:
+        """One poisoned teacher, students from clean data over other people's data and one picture to a generator.
+
+        Returns:
+            The rows, with `place` (on the axis, from 0) and `data` (its name).
+        """
+        teachers = self.teachers(self.settings.bridged)
+        others = self.settings.others
+        places = [("clean data", "clean_kd", ""), (f"other people's data ({others})", "ood", others)]
+        places += [(WORDS[method], method, "") for method in self.settings.bridge]
+        parts = []
+        for place, (data, method, images) in enumerate(places):
+            rows = self.measure([teacher.distilled(method) for teacher in teachers], images)
+            parts.append(rows.assign(place=place, data=data))
+        return pandas.concat(parts, ignore_index=True)
+
+    def encoder_bridge(self) -> pandas.DataFrame:
+        """The same for the first study's poisoned encoder: a student learns the cosine of its features.
+
+        The defender's images come from the pre-training set, from the other people's set, or from the one picture; as
+        many images and views at each point. The rows go to the first study's sweeps.
+
+        Returns:
+            Rows of the first study's table, the attacked encoder's first, with `place` and `data`.
+        """
+        study, seed = self.study, self.settings.bridged[0]
+        base = study.attacked(study.profile.compared, seed)
+        parts = [study.measure([base]).assign(place=-1, data="attacked encoder")]
+        sources = {"clean data": "", f"other people's data ({self.settings.others})": self.settings.others}
+        for place, (data, source) in enumerate({**sources, "one picture": PICTURE}.items()):
+            cell: Cell = base.distilled("poisoned", "random", "cosine")
+            rows = study.measure([cell], {"defender.source": source, **ENCODER_BRIDGE})
+            parts.append(rows.assign(place=place, data=data))
+        return pandas.concat(parts, ignore_index=True)
+
+
+WORDS = {"ood": "one picture", "zskt": "a generator (ZSKT)", "cmi": "a generator (CMI)", "clean_kd": "clean data"}

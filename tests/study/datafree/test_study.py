@@ -1,0 +1,174 @@
+"""The data-free study at a tiny size: rows, curves, made images, resumption, stale rows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill_lib.errors import UsageError
+from distill_lib.study import tables
+from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, subject_of
+from distill_lib.study.datafree.stale import checker
+from distill_lib.study.datafree.study import open_datafree
+from distill_lib.study.session import open_study
+
+TINY = str(Path(__file__).parents[2] / "profiles" / "tiny.toml")
+
+
+def opened(root, **options):
+    (root / "notebooks").mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
+            patch.delenv(name, raising=False)
+        return open_datafree(open_study(TINY, **options))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def without(root):
+    """The study with one trigger and one seed."""
+    study = opened(root, seeds=[0])
+    study.settings = replace(study.settings, triggers=("badnet_grid",))
+    study.stages.settings = study.settings
+    return study
+
+
+@pytest.fixture(scope="module")
+def rows(without):
+    """The rows of the teacher and every student, and the bridge's, filed."""
+    taught = without.measure(without.teachers())
+    without.measure([*without.students(), *without.defended()])
+    return taught, without.bridge()
+
+
+def test_the_table_has_a_row_for_each_cell(without, rows, root):
+    without.study.finish()
+    found = tables.read(root / "results" / "tiny" / "datafree.csv")
+    assert tuple(found[0]) == DATAFREE_COLUMNS
+    cells = {(row["stage"], row["method"], row["defence"]) for row in found}
+    assert cells == {
+        ("teacher", "", "none"), ("student", "clean_kd", "none"), ("student", "ood", "none"), ("student", "ood", "abd"),
+        ("student", "zskt", "none"),
+    }  # fmt: skip
+    assert all(0 <= float(row[rate]) <= 100 for row in found for rate in ("acc", "asr", "asr_all", "target_rate"))
+    assert {row["n_test"] for row in found} == {"200"}
+    (other,) = tables.read(root / "results" / "tiny" / "datafree_sweeps.csv")
+    assert (other["method"], other["setting"], other["value"]) == ("ood", "others", "shapes")
+    assert len(without.whole()) == len(found)
+
+
+def test_rows_are_fresh_under_their_profile_and_stale_under_another(without, rows, root):
+    without.study.finish()
+    profile = without.study.profile
+    found = [row for name in ("datafree", "datafree_sweeps") for row in tables.read(root / f"results/tiny/{name}.csv")]
+    assert not any(map(checker(profile, {}, root=root / "runs"), found))
+    teacher = replace(profile.datafree, rate=0.2)
+    assert all(map(checker(replace(profile, datafree=teacher), {}, root=root / "runs"), found))
+    defence = replace(profile.datafree, vaccine=replace(profile.datafree.vaccine, alpha=3.0))
+    stale = checker(replace(profile, datafree=defence), {}, root=root / "runs")
+    assert {row["defence"] for row in found if stale(row)} == {"abd"}
+    assert all(map(checker(replace(profile, datafree=None), {}), found))
+
+
+def test_the_bridge_runs_from_clean_data_to_a_generator(rows):
+    _, bridge = rows
+    assert bridge["data"].tolist() == [
+        "clean data", "other people's data (shapes)", "one picture", "a generator (ZSKT)",
+    ]  # fmt: skip
+    assert bridge["key"].nunique() == 4
+
+
+def test_curves_end_with_the_training_and_are_rates(without, rows):
+    curves = without.curves(without.students())
+    for _, curve in curves.groupby("method"):
+        assert curve["step"].tolist() == [2, 4]
+    assert curves["acc"].between(0, 100).all()
+
+
+def test_a_generators_images_are_kept(without, rows):
+    made = without.made(without.teachers()[0].distilled("zskt"))
+    assert list(made) == [0, 1, 2]
+    assert all((each.dtype, each.shape) == (torch.uint8, (8, 3, 32, 32)) for each in made.values())
+
+
+def test_the_vaccines_scores_are_of_images_outside_the_target_class(without, rows):
+    found = without.scores(without.teachers()[0])
+    labels = without.stages.test_images(1000).labels
+    assert len(found["clean"]) == len(found["triggered"]) == int((labels != 0).sum())
+    assert 0 <= found["auc"] <= 1
+
+
+def test_found_again_nothing_is_computed(without, rows, monkeypatch):
+    monkeypatch.setattr(type(without.study.stages.store), "_compute", lambda *_: pytest.fail("computed again"))
+    assert without.measure(without.defended())["acc"].notna().all()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("method", ["ood", "zskt"])
+def test_a_killed_student_goes_on_to_the_same_bytes(without, rows, tmp_path, method):
+    subject = without.teachers()[0].distilled(method)
+    whole = without.stages.student(subject)
+    other = opened(tmp_path, seeds=[0])
+    other.study.stages.checkpoint_s = -1.0
+    calls = []
+
+    def once(self, *_args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill_lib.study.store.Workspace.report", once)
+        teacher = without.stages.classifier(subject.attack, subject.seed)
+        target = other.study.stages.store.root / teacher.kind / teacher.key
+        target.parent.mkdir(parents=True)
+        target.symlink_to(teacher.folder)
+        with pytest.raises(Killed):
+            other.stages.student(subject)
+    resumed = other.stages.student(subject)
+    assert resumed.key == whole.key
+    for name in ("weights.safetensors", "log.csv", "curve.csv", "metrics.json"):
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+def test_a_subject_is_read_back_from_its_row(without):
+    subject = without.teachers()[0].distilled("ood", "abd")
+    assert subject_of({name: str(value) for name, value in subject.identity().items()}) == subject
+    assert subject.teacher() == without.teachers()[0]
+
+
+def test_without_a_table_the_notebook_is_refused(without):
+    study = without.study
+    study_without = type("Study", (), {"profile": replace(study.profile, datafree=None)})()
+    with pytest.raises(UsageError, match=r"profile 'tiny' has no data-free study; allowed: one with a \[datafree\]"):
+        open_datafree(study_without)
+
+
+def test_the_picture_is_an_image_set_of_the_first_study(without):
+    found = without.study.stages.images("picture")
+    assert (len(found), found.classes, found.source) == (64, (), "builtin")
+    assert int(found.labels.max()) == -1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"target": 60}, "datafree.target 60 has no training image in 'patterns'; allowed: 0, 1"),
+        ({"rate": 0.95}, "a poison rate of 0.95 asks for"),
+        ({"clean": 0.001}, "a clean share of 0.001 gives 2"),
+    ],
+)
+def test_what_the_images_cannot_hold_is_said(without, change, words):
+    stages = replace(without.stages, settings=replace(without.settings, **change))
+    with pytest.raises(UsageError) as caught:
+        stages.check()
+    assert words in str(caught.value)
