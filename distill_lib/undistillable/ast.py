@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from distill_lib.errors import UsageError, choose
 from distill_lib.training.device import generator as fresh_generator
-from distill_lib.training.loop import Schedule, Watch, train
-from distill_lib.training.supervised import stepped_schedule
+from distill_lib.training.loop import Watch, train
+from distill_lib.training.supervised import SteppedSchedule, stepped_schedule
 from distill_lib.undistillable.divergences import DIVERGENCES
 from distill_lib.undistillable.guards import check_labelled, explained
 from distill_lib.undistillable.pgd import SPACES, AdversarialSet, PGDConfig, adversarial_set, frozen, pgd
@@ -46,7 +46,7 @@ class ASTConfig:
         augmentation: Of all images.
     """
 
-    schedule: Schedule = field(default_factory=lambda: stepped_schedule(CIFAR10_IMAGES))
+    schedule: SteppedSchedule = field(default_factory=lambda: stepped_schedule(CIFAR10_IMAGES))
     alpha: float = 0.05
     temperature: float = 6.0
     keep: int = 2

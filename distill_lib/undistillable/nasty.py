@@ -8,8 +8,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from distill_lib.errors import UsageError
-from distill_lib.training.loop import Schedule, Watch, train
-from distill_lib.training.supervised import stepped_schedule
+from distill_lib.training.loop import Watch, train
+from distill_lib.training.supervised import SteppedSchedule, stepped_schedule
 from distill_lib.undistillable.divergences import kl
 from distill_lib.undistillable.guards import DefenceError, check_labelled, explained
 from distill_lib.undistillable.pgd import frozen
@@ -37,7 +37,7 @@ class NastyConfig:
         augmentation: Of the images.
     """
 
-    schedule: Schedule = field(default_factory=lambda: stepped_schedule(CIFAR10_IMAGES))
+    schedule: SteppedSchedule = field(default_factory=lambda: stepped_schedule(CIFAR10_IMAGES))
     omega: float = 0.04
     temperature: float = 4.0
     minimum: float = 0.5

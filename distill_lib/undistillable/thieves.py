@@ -13,8 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from distill_lib.errors import UsageError, choose
-from distill_lib.training.loop import Schedule, Watch, train
-from distill_lib.training.supervised import stepped_schedule
+from distill_lib.training.loop import Watch, train
+from distill_lib.training.supervised import SteppedSchedule, stepped_schedule
 from distill_lib.undistillable.divergences import kl
 from distill_lib.undistillable.guards import check_labelled
 from distill_lib.undistillable.pgd import frozen
@@ -40,7 +40,7 @@ class ThiefConfig:
         augmentation: Of the images; the teacher is asked about the augmented view.
     """
 
-    schedule: Schedule = field(default_factory=lambda: stepped_schedule(CIFAR10_IMAGES))
+    schedule: SteppedSchedule = field(default_factory=lambda: stepped_schedule(CIFAR10_IMAGES))
     alpha: float = 0.9
     temperature: float = 4.0
     smoothing: float = 0.1
