@@ -19,6 +19,7 @@ from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
 from distill_lib.study.datafree.settings import DataFree
+from distill_lib.study.undistillable.settings import Undistillable
 from distill_lib.vision.encoders import PRECISIONS, EncoderConfig
 from distill_lib.vision.encoders import STAGES as ENCODER_STAGES
 
@@ -275,6 +276,7 @@ class Profile:
         device: Default device.
         minutes: Measured minutes of each notebook, for the job table.
         datafree: The data-free study; None: this profile has none.
+        undistillable: That of undistillable teachers; likewise.
     """
 
     name: str
@@ -303,6 +305,7 @@ class Profile:
     distillation: Distillation = field(default_factory=Distillation)
     evaluation: Evaluation = field(default_factory=Evaluation)
     datafree: DataFree | None = None
+    undistillable: Undistillable | None = None
 
     def __post_init__(self):
         chosen = (

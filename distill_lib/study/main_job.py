@@ -21,6 +21,7 @@ NOTEBOOKS = {
     "05_analysis": ("tsne", "acc_asr", "headline", "necessity"),
     "06_robustness": ("robustness",),
     "07_data_free": ("label_triggers", "synthetic", "vaccine", "asr_over_training", "bridge", "abd"),
+    "08_undistillable": ("answers", "peaks", "spaces", "stolen", "temperatures", "ablation", "trade"),
 }
 # What a notebook needs besides the store; the analysis reads the tables of all before it.
 NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "06_robustness": ("01_attack",)}
@@ -28,7 +29,9 @@ NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "0
 PAPER_SETS = {"pretrain": ("cifar10", "stl10"), "downstream": ("cifar10", "stl10", "gtsrb", "svhn")}
 WORDS = {"pretrain": "pre-training", "downstream": "downstream"}
 SWEPT = ("05_analysis", "06_robustness")  # notebooks that read the profile's sweeps
-DATA_FREE = "07_data_free"  # the notebook that reads the profile's `[datafree]`, and runs on its seeds
+DATA_FREE, UNDISTILLABLE = "07_data_free", "08_undistillable"
+# Notebooks that read a table of their own in the profile, and run on its seeds; they need not be in every profile.
+OWN = {DATA_FREE: "datafree", UNDISTILLABLE: "undistillable"}
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class MainJob:
         """The notebooks in order."""
         entries = []
         for stem, figures in NOTEBOOKS.items():
-            if stem == DATA_FREE and self.profile.datafree is None:
+            own = getattr(self.profile, OWN[stem]) if stem in OWN else self.profile
+            if own is None:
                 continue
             figures = (*figures, *self._own_figures(stem))
             makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
-            seeds = (self.profile.datafree if stem == DATA_FREE else self.profile).seeds
-            parameters = {"profile": self.source, "seeds": list(seeds), "device": "auto"}
+            parameters = {"profile": self.source, "seeds": list(own.seeds), "device": "auto"}
             needs, minutes = NEEDS.get(stem, ()), self.profile.minutes.get(stem)
             entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
         return entries
@@ -109,6 +112,8 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
     stages, profile = _stages(job.source, device, data_dir), job.profile
     if profile.datafree is not None:
         _data_free(stages).check()
+    if profile.undistillable is not None:
+        _undistillable(stages).check()
     attacks = {profile.attack: profile, **profile.further}
     for attack, sets in attacks.items():
         for name in dict.fromkeys([*sets.downstream, sets.compared or sets.downstream[0]]):
@@ -128,6 +133,12 @@ def _data_free(stages):
     from distill_lib.study.datafree.stages import DataFreeStages
 
     return DataFreeStages(replace(stages, known={}), stages.profile.datafree)  # its facts are no part of others' keys
+
+
+def _undistillable(stages):
+    from distill_lib.study.undistillable.stages import UndistillableStages
+
+    return UndistillableStages(replace(stages, known={}), stages.profile.undistillable)
 
 
 def _check_settings(stages, profile: Profile, attack: str, downstream: str, whose: str = "") -> None:
@@ -154,13 +165,18 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
     if one.notebook not in SWEPT:
         del settings["sweeps"]
+    for notebook, table in OWN.items():
+        if one.notebook != notebook:
+            del settings[table]
     versions, images = VERSIONS, _images(stages)
     if one.notebook == DATA_FREE:
-        from distill_lib.study.datafree.stages import VERSIONS as OWN
+        from distill_lib.study.datafree.stages import VERSIONS as own
 
-        versions, images = {**VERSIONS, **OWN}, {**images, **_data_free_images(stages)}
-    else:
-        del settings["datafree"]
+        versions, images = {**VERSIONS, **own}, {**images, **_data_free_images(stages)}
+    elif one.notebook == UNDISTILLABLE:
+        from distill_lib.study.undistillable.stages import VERSIONS as own
+
+        versions, images = {**VERSIONS, **own}, {**images, **_undistillable_images(stages)}
     return {"settings": settings, "versions": versions, "images": images, "precision": stages.precision}
 
 
@@ -177,15 +193,27 @@ def _data_free_images(stages) -> dict[str, Any]:
     settings = stages.profile.datafree
     if settings is None:
         return {}
-    apart = replace(stages, known={})
     wanted = [(settings.dataset, "train"), (settings.dataset, "test"), (settings.others, "train"), ("picture", "train")]
+    return _apart(stages, wanted)
+
+
+def _undistillable_images(stages) -> dict[str, Any]:
+    """Likewise of the study of undistillable teachers."""
+    settings = stages.profile.undistillable
+    if settings is None:
+        return {}
+    return _apart(stages, [(settings.dataset, "train"), (settings.dataset, "test"), (settings.others, "train")])
+
+
+def _apart(stages, wanted: list[tuple[str, str]]) -> dict[str, Any]:
+    apart = replace(stages, known={})
     return {f"{name}/{split}": dataclasses.asdict(apart.facts(name, split)) for name, split in wanted}
 
 
 def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, Any]:
     """For the manifest: the settings, and each image set's source, hash and size."""
     stages = _stages(job.source, device, data_dir)
-    data = {**_data_free_images(stages), **_images(stages)}
+    data = {**_undistillable_images(stages), **_data_free_images(stages), **_images(stages)}
     return {"configuration": asdict(job.profile), "data": data, "precision": stages.precision}
 
 

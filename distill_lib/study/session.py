@@ -27,6 +27,8 @@ from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
 from distill_lib.study.stale import checker, known_facts
 from distill_lib.study.store import Artefact, Store, write_json, writing
+from distill_lib.study.undistillable.cells import UNDISTILLABLE_COLUMNS, UNDISTILLABLE_SWEEP_COLUMNS
+from distill_lib.study.undistillable.stale import checker as undistillable_checker
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
@@ -38,8 +40,11 @@ COLUMNS = {
     "sweeps": SWEEP_COLUMNS,
     "datafree": DATAFREE_COLUMNS,
     "datafree_sweeps": DATAFREE_SWEEP_COLUMNS,
+    "undistillable": UNDISTILLABLE_COLUMNS,
+    "undistillable_sweeps": UNDISTILLABLE_SWEEP_COLUMNS,
 }
-CHECKERS = {name: datafree_checker if name.startswith("datafree") else checker for name in COLUMNS}
+SIBLINGS = {"datafree": datafree_checker, "undistillable": undistillable_checker}
+CHECKERS = {name: SIBLINGS.get(name.removesuffix("_sweeps"), checker) for name in COLUMNS}
 
 
 def open_study(
@@ -72,8 +77,9 @@ def open_study(
     settings = _only(settings, attack) if attack else settings
     changes = {"pretrain": pretrain, "downstream": tuple(downstream)}
     settings = replace(settings, **{name: value for name, value in changes.items() if value})
-    if settings.datafree and seeds:
-        settings = replace(settings, datafree=settings.datafree.on(tuple(seeds)))
+    for name in SIBLINGS if seeds else ():
+        own = getattr(settings, name)
+        settings = replace(settings, **{name: own and own.on(tuple(seeds))})
     settings = settings.on(tuple(seeds) or settings.seeds)
     result = os.environ.get("DISTILL_RESULT")
     return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))

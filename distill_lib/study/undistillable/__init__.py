@@ -1,0 +1,1 @@
+"""The study of undistillable teachers: settings, artefacts, rows, and what its notebook calls."""

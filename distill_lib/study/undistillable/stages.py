@@ -1,0 +1,298 @@
+"""The stages: teachers, adversarial images, students, measures; each found in the store or computed."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas
+import torch
+from torch import Tensor, nn
+
+from distill_lib.data import ImageSet
+from distill_lib.datafree.ood import ood
+from distill_lib.errors import UsageError, choose
+from distill_lib.study.components import FRESH_STUDENT
+from distill_lib.study.store import Artefact, Workspace
+from distill_lib.study.undistillable.cells import TEACHER, Subject
+from distill_lib.study.undistillable.settings import Undistillable
+from distill_lib.training.loop import Watch
+from distill_lib.training.supervised import SupervisedConfig, train_classifier
+from distill_lib.undistillable import TEACHERS, THIEVES, defend, steal
+from distill_lib.undistillable.agreement import accuracy, agreement, shared_errors
+from distill_lib.undistillable.ast import ASTConfig
+from distill_lib.undistillable.nasty import SAMPLE, nastiness
+from distill_lib.undistillable.peaks import describe
+from distill_lib.undistillable.pgd import AdversarialSet, adversarial_set
+from distill_lib.undistillable.stingy import FINITE, Stingy
+from distill_lib.vision.classifiers import CLASSIFIERS, Classifier, ClassifierConfig, build_classifier
+from distill_lib.vision.features import extract
+
+if TYPE_CHECKING:
+    from distill_lib.study.stages import Stages
+
+# Raised when a change of the code changes what a stage makes.
+VERSIONS = {"normal_teacher": 1, "adversarial": 1, "resisting": 1, "stolen": 1, "judged": 1}
+FRESH_TEACHER = 1000  # added to a seed: a teacher that resists does not start from the normal one's weights
+NORMAL = "normal"
+LOOKED_AT = 1000  # adversarial images on which the normal teacher is measured
+
+
+class _Halves(nn.Module):
+    """A teacher as the data-free methods ask one, in two halves; here the first half does nothing."""
+
+    def __init__(self, teacher: nn.Module):
+        super().__init__()
+        self.teacher = teacher
+
+    def trunk(self, images: Tensor) -> Tensor:
+        return images
+
+    def tail(self, images: Tensor) -> Tensor:
+        return self.teacher(images)
+
+
+@dataclass
+class UndistillableStages:
+    """Everything that the study of undistillable teachers makes.
+
+    Attributes:
+        stages: Those of the first study: images, store, device and precision are theirs.
+        settings: The profile's.
+    """
+
+    stages: "Stages"
+    settings: Undistillable
+
+    def under(self, off: dict[str, Any]) -> "UndistillableStages":
+        """The stages of other settings, by key of the `[undistillable]` table."""
+        if not off:
+            return self
+        varied = replace(self.stages.profile, undistillable=self.settings).varied(
+            {f"undistillable.{key}": value for key, value in off.items()}
+        )
+        return replace(self, settings=varied.undistillable)
+
+    # ---- images ------------------------------------------------------------------------------------------------
+
+    def images(self, split: str = "train") -> ImageSet:
+        """The labelled images, on the device."""
+        return self.stages.images(self.settings.dataset, split).to(self.stages.device)
+
+    def test_images(self, most: int = 0) -> ImageSet:
+        """The test images used, or a fixed sample of them."""
+        held, limit = self.images("test"), min(filter(None, (most, self.settings.test)), default=0)
+        if not limit or limit >= len(held):
+            return held
+        order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))
+        return held.subset(order[:limit].sort().values)
+
+    def check(self) -> None:
+        """See at once whether the images at hand can hold the study.
+
+        Raises:
+            UsageError: If a set is missing, an image has no label, or more logits are kept than there are classes.
+        """
+        self.stages.facts(self.settings.others), self.stages.facts(self.settings.dataset, "test")
+        if int(self.images().labels.min()) < 0:
+            raise UsageError(f"undistillable.dataset {self.settings.dataset!r} has no labels; allowed: a labelled set")
+        classes = self._facts().classes
+        for name in ("stingy", "ast"):
+            keep = getattr(self.settings, name).keep
+            if keep > classes:
+                raise UsageError(
+                    f"undistillable.{name}.keep is {keep}, but {self.settings.dataset!r} has {classes} classes; "
+                    f"allowed: at most {classes}"
+                )
+
+    # ---- teachers ----------------------------------------------------------------------------------------------
+
+    def size(self, network: str) -> ClassifierConfig:
+        """Of a network by its name, with as many outputs as there are classes."""
+        return replace(CLASSIFIERS[network], classes=self._facts().classes)
+
+    def fresh(self, network: str, seed: int) -> Classifier:
+        """A network with random weights."""
+        return build_classifier(self.size(network), seed, self.stages.precision).to(self.stages.device)
+
+    def normal(self, seed: int) -> Artefact:
+        """The teacher that does not resist; what the others are made of."""
+        config = SupervisedConfig(self.settings.schedule, self.settings.augmentation)
+
+        def compute(work: Workspace):
+            model, images = self.fresh(self.settings.teacher, seed), self.images()
+            log = train_classifier(model, images.images, images.labels, config, seed, self._watch(work))
+            _keep_log(work, log)
+            return model.state_dict(), {}
+
+        described = {**self._common(seed), "network": self._network(), "training": asdict(config)}
+        return self._make("normal_teacher", described, compute)
+
+    def adversarial(self, seed: int, config: ASTConfig) -> Artefact:
+        """Adversarial images of the normal teacher: once a seed, a byte a value, for every teacher that needs them."""
+        normal = self.normal(seed)
+
+        def compute(work: Workspace):
+            model, images = self._classifier(normal), self.images()
+            found = adversarial_set(model, images.images, images.labels, config.pgd)
+            shown = found.pixels(found.values[:LOOKED_AT].float() / 255)
+            with torch.no_grad():
+                fooled = accuracy(model(shown), images.labels[:LOOKED_AT])
+            return {"values": found.values}, {"acc": fooled}
+
+        described = {**self._common(seed), "normal": normal.key, "pgd": asdict(config.pgd)}
+        return self._make("adversarial", described, compute)
+
+    def resisting(self, name: str, seed: int) -> Artefact:
+        """A trained teacher that resists."""
+        normal, config = self.normal(seed), self.settings.config(name)
+        attacked = self.adversarial(seed, config) if getattr(config, "attacks_beforehand", False) else None
+
+        def compute(work: Workspace):
+            given, usual, images = {}, self._classifier(normal), self.images()
+            if attacked:
+                values = attacked.weights()["values"].to(self.stages.device)
+                given["adversarial"] = AdversarialSet(values, config.pgd.space)
+            data = {"images": images.images, "labels": images.labels}
+            model = self.fresh(self.settings.teacher, seed + FRESH_TEACHER)
+            model, log = defend(name, usual, config, seed, self._watch(work), model=model, **data, **given)
+            _keep_log(work, log)
+            return model.state_dict(), {"nastiness": self.nastiness(model, usual)}
+
+        described = {
+            **self._common(seed),
+            "network": self._network(),
+            "normal": normal.key,
+            "adversarial": attacked.key if attacked else None,
+            "teacher": name,
+            "config": asdict(config),
+        }
+        return self._make("resisting", described, compute)
+
+    def nastiness(self, model: nn.Module, normal: nn.Module) -> float:
+        """How far a network's answers lie from a normal one's, on training images, as the guard of `nasty` measures."""
+        return nastiness(model, normal, self.images().images[:SAMPLE], self.settings.nasty.temperature)
+
+    def teacher(self, name: str, seed: int) -> nn.Module:
+        """A teacher, in eval mode; a stingy one is made of the normal one where it is asked for."""
+        row = choose("undistillable teacher", name, TEACHERS)
+        if row.train is None:
+            return row.wrap(self._classifier(self.normal(seed)), self.settings.config(name)).eval()
+        return self._classifier(self.resisting(name, seed))
+
+    def teacher_key(self, name: str, seed: int) -> dict[str, Any]:
+        """What decides a teacher, for keys."""
+        row = choose("undistillable teacher", name, TEACHERS)
+        if row.train is not None:
+            return {"weights": self.resisting(name, seed).key}
+        config = self.settings.config(name)
+        wrapped = {"teacher": name, "config": asdict(config)} if config else {}
+        return {"weights": self.normal(seed).key, **wrapped}
+
+    # ---- students ----------------------------------------------------------------------------------------------
+
+    def student(self, subject: Subject) -> Artefact:
+        """A student, stolen or not."""
+        seed, asks, loot = subject.seed, THIEVES[subject.thief].asks, self._loot(subject.thief)
+        config = self.settings.ood if subject.thief == "data_free" else self.settings.thief_config(subject.student)
+
+        def compute(work: Workspace):
+            student = self.fresh(subject.student, seed + FRESH_STUDENT)
+            teacher = self.teacher(subject.teacher, seed) if asks else None
+            own = self.settings.thief_config(subject.student)
+            given = {"images": loot().images, "labels": loot().labels} if loot else {"method": self._without_data}
+            log = steal(subject.thief, teacher, student, own, seed, self._watch(work), **given)
+            _keep_log(work, log)
+            return student.state_dict(), {}
+
+        described = {
+            **self._common(seed),
+            "teacher": self.teacher_key(subject.teacher, seed) if asks else None,
+            "network": asdict(self.size(subject.student)),
+            "thief": subject.thief,
+            "config": asdict(config),
+            "others": self.stages.facts(self.settings.others).digest if subject.thief == "kd_other" else None,
+        }
+        return self._make("stolen", described, compute)
+
+    def _loot(self, thief: str) -> Callable[[], ImageSet] | None:
+        """The thief's images, loaded where they are needed."""
+        if thief == "data_free":
+            return None
+        if thief == "kd_other":
+            return lambda: self.stages.images(self.settings.others).to(self.stages.device)
+        return self.images
+
+    def _without_data(self, teacher: nn.Module, student: nn.Module, seed: int, watch: Watch | None) -> list[dict]:
+        """The thief with one picture's patches; its divergence takes finite logits alone."""
+        if isinstance(teacher, Stingy):
+            teacher = Stingy(teacher.network, teacher.keep, FINITE)
+        return ood(_Halves(teacher).eval(), student, self.settings.ood, seed, watch)
+
+    # ---- measures ----------------------------------------------------------------------------------------------
+
+    def network(self, subject: Subject) -> nn.Module:
+        """The network that a row is about, in eval mode."""
+        if subject.stage == TEACHER:
+            return self.teacher(subject.teacher, subject.seed)
+        return self._classifier(self.student(subject), subject.student)
+
+    def judged(self, subject: Subject) -> Artefact:
+        """Accuracy on the test images, agreement with another network, and for a teacher what its answers look like.
+
+        A student is held against its teacher; one that asked none and a teacher that resists, against the normal one.
+        """
+        taught = subject.stage == TEACHER
+        beside = subject.of(NORMAL if taught else subject.teacher or NORMAL)
+
+        def compute(work: Workspace):
+            held = self.test_images()
+            own, other = (extract(self.network(each), held.images) for each in (subject, beside))
+            found = {"n_test": len(held), "acc": accuracy(own, held.labels)}
+            copied = shared_errors(own, other, held.labels)
+            alike = subject == beside
+            found["agreement"] = None if alike else agreement(own, other)
+            found["shared_errors"] = None if alike or math.isnan(copied) else copied
+            return None, {**found, **(self._describe(own) if taught else {})}
+
+        seed = subject.seed
+        own = self.teacher_key(subject.teacher, seed) if taught else self.student(subject).key
+        described = {"subject": own, "beside": self.teacher_key(beside.teacher, seed), "images": self._held()}
+        if taught:
+            described["temperature"] = self.settings.published.temperature
+        return self._make("judged", described, compute)
+
+    def _describe(self, logits: Tensor) -> dict[str, float]:
+        """Peaks, and the entropy of the answer itself and at the thief's T."""
+        warm = describe(logits, self.settings.published.temperature)
+        return {**describe(logits), "warm_entropy": warm["entropy"], "warm_entropy_share": warm["entropy_share"]}
+
+    # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _facts(self):
+        return self.stages.facts(self.settings.dataset)
+
+    def _held(self) -> list[Any]:
+        """What decides the test images, for keys."""
+        return [self.stages.facts(self.settings.dataset, "test").digest, self.settings.test]
+
+    def _common(self, seed: int) -> dict[str, Any]:
+        return {"images": self._facts().digest, "precision": self.stages.precision, "seed": seed}
+
+    def _network(self) -> dict[str, Any]:
+        return asdict(self.size(self.settings.teacher))
+
+    def _classifier(self, artefact: Artefact, network: str = "") -> Classifier:
+        model = self.fresh(network or self.settings.teacher, 0)
+        model.load_state_dict(artefact.weights())
+        return model.eval()
+
+    def _watch(self, work: Workspace) -> Watch:
+        return Watch(work.report, work.checkpoint / "training.pt", self.stages.checkpoint_s, saved=work.kept)
+
+    def _make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
+        return self.stages.store.make(kind, VERSIONS[kind], config, compute)
+
+
+def _keep_log(work: Workspace, log: list[dict]) -> None:
+    pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)

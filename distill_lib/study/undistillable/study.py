@@ -1,0 +1,251 @@
+"""What the notebook on undistillable teachers calls: cells, rows, answers, the sweep of KD, AST's ablation."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas
+import torch
+from torch import Tensor
+
+from distill_lib.errors import UsageError
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS
+from distill_lib.study.undistillable.cells import TEACHER, UNDISTILLABLE_COLUMNS, Subject
+from distill_lib.study.undistillable.settings import ablation_settings
+from distill_lib.study.undistillable.stages import NORMAL, UndistillableStages
+from distill_lib.undistillable import THIEVES
+from distill_lib.undistillable.pgd import AdversarialSet
+from distill_lib.vision.features import collect, extract, to_unit
+
+if TYPE_CHECKING:
+    from distill_lib.study.session import Study
+
+TABLE, SWEEPS = "undistillable", "undistillable_sweeps"
+NUMBERS = ("seed", "n_test", "acc", "agreement")
+KD, AST = "kd", "ast"
+KNOBS = ("alpha", "temperature")  # of KD; a row off their published values goes to the sweeps
+
+
+def open_undistillable(study: "Study") -> "UndistillableStudy":
+    """The undistillable teachers' part of an open study.
+
+    Raises:
+        UsageError: If the profile has none.
+    """
+    if study.profile.undistillable is None:
+        raise UsageError(
+            f"profile {study.profile.name!r} has no undistillable teachers; "
+            "allowed: one with an [undistillable] table"
+        )
+    return UndistillableStudy(study)
+
+
+class UndistillableStudy:
+    """The undistillable teachers of a profile.
+
+    Attributes:
+        study: The open study: it files rows, draws figures and ends the notebook.
+        settings: The profile's `[undistillable]` table.
+        stages: What makes the artefacts.
+    """
+
+    def __init__(self, study: "Study"):
+        self.study, self.settings = study, study.profile.undistillable
+        self.stages = UndistillableStages(study.stages, self.settings)
+
+    # ---- cells -------------------------------------------------------------------------------------------------
+
+    def teachers(self, seeds: Iterable[int] = ()) -> list[Subject]:
+        """Every teacher of each seed, the normal one first."""
+        names = dict.fromkeys((NORMAL, *self.settings.teachers))
+        return [
+            Subject(self.settings.dataset, TEACHER, name, "", "", seed)
+            for seed in seeds or self.settings.seeds
+            for name in names
+        ]
+
+    def students(
+        self, thieves: Sequence[str] = (), seeds: Iterable[int] = (), students: Sequence[str] = ()
+    ) -> list[Subject]:
+        """A student of every teacher by each thief; one that asks none is there once a seed.
+
+        Args:
+            thieves: By name; empty: those measured on every seed.
+            seeds: Empty: all.
+            students: Networks; empty: all.
+        """
+        found = [
+            teacher.robbed(thief, student, THIEVES[thief].asks)
+            for thief in thieves or self.settings.thieves
+            for student in students or self.settings.students
+            for teacher in self.teachers(seeds)
+        ]
+        return list(dict.fromkeys(found))
+
+    def further(self) -> list[Subject]:
+        """The other thieves, on the swept seeds with the first student."""
+        if not self.settings.further:
+            return []
+        return self.students(self.settings.further, self.settings.swept, self.settings.students[:1])
+
+    # ---- rows --------------------------------------------------------------------------------------------------
+
+    def measure(self, subjects: Iterable[Subject], off: dict[str, Any] | None = None) -> pandas.DataFrame:
+        """Make what is missing and measure it: the rows, with measures that no table has, such as `shared_errors`.
+
+        Args:
+            subjects: What to measure.
+            off: Settings by key of the `[undistillable]` table; rows off the defaults go to the sweeps.
+        """
+        stages, rows = self.stages.under(off or {}), []
+        for subject in subjects:
+            found = stages.judged(subject)
+            row = {**subject.identity(), **found.metrics, "key": found.key}
+            rows.append(row)
+            named = self._named(stages, subject, off or {})
+            kept = {name: row[name] for name in UNDISTILLABLE_COLUMNS}
+            self.study.file(SWEEPS if named else TABLE, {**kept, **_which(named)})
+        return pandas.DataFrame(rows)
+
+    def _named(self, stages: UndistillableStages, subject: Subject, off: dict[str, Any]) -> dict[str, Any]:
+        """What is off the profile's settings, and for a thief that asks also what is off the published alpha and T."""
+        named = {key: value for key, value in off.items() if value != _at(self.settings, key)}
+        if subject.stage == TEACHER or not THIEVES[subject.thief].asks:
+            return named
+        for knob in KNOBS:
+            value = getattr(stages.settings.thief, knob)
+            named.pop(f"thief.{knob}", None)
+            if value != getattr(stages.settings.published, knob):
+                named[f"thief.{knob}"] = value
+        return named
+
+    def whole(self, table: str = TABLE) -> pandas.DataFrame:
+        """Every row of the table so far, those of earlier runs' seeds among them.
+
+        Reported and exploration seeds are never mixed: those of the kind that this study runs on.
+        """
+        rows = self.study.filed(table)
+        rows = rows.assign(**rows[list(NUMBERS)].apply(pandas.to_numeric))
+        rows = rows.fillna(dict.fromkeys(("teacher", "student", "thief"), ""))
+        exploring = min(self.settings.seeds) >= EXPLORATION_SEEDS
+        rows = rows[(rows["seed"] >= EXPLORATION_SEEDS) == exploring]
+        names = [*UNDISTILLABLE_COLUMNS[:6], *(name for name in ("setting", "value") if name in rows)]
+        return rows.drop_duplicates(names, keep="last").reset_index(drop=True)
+
+    # ---- what is varied ------------------------------------------------------------------------------------------
+
+    def sweep(self) -> pandas.DataFrame:
+        """KD at every alpha and T of the profile, the published ones among them.
+
+        Returns:
+            The rows, with `alpha` and `temperature`.
+        """
+        own = self.settings.published
+        points = [(own.alpha, own.temperature)]
+        points += [(alpha, t) for alpha in self.settings.alphas for t in self.settings.temperatures]
+        subjects = self.students([KD], self.settings.swept, self.settings.students[:1])
+        parts = []
+        for alpha, temperature in dict.fromkeys(points):
+            off = {"thief.alpha": alpha, "thief.temperature": temperature}
+            parts.append(self.measure(subjects, off).assign(alpha=alpha, temperature=temperature))
+        return pandas.concat(parts, ignore_index=True)
+
+    def ablation(self) -> pandas.DataFrame:
+        """AST with one part switched at a time: teacher and KD student.
+
+        Returns:
+            A row a variant and seed: `variant`, the teacher's measures, and `student_acc`, `student_agreement`.
+        """
+        parts, student = [], self.settings.students[0]
+        teachers = [each for each in self.teachers(self.settings.swept) if each.teacher == NORMAL]
+        for variant in ("normal", *self.settings.ablation):
+            off = {} if variant == "normal" else ablation_settings(variant)
+            name = NORMAL if variant == "normal" else AST
+            subjects = [each.of(name) for each in teachers]
+            taught = self.measure(subjects, off)
+            robbed = self.measure([each.robbed(KD, student) for each in subjects], off)
+            more = {"student_acc": robbed["acc"], "student_agreement": robbed["agreement"]}
+            parts.append(taught.assign(variant=variant, **more))
+        return pandas.concat(parts, ignore_index=True)
+
+    # ---- things to look at ---------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """What this study is made of, in two lines."""
+        s = self.settings
+        return (
+            f"{s.teacher} on {s.dataset}, robbed by {', '.join(s.students)}; teachers {', '.join(s.teachers)}\n"
+            f"seeds {list(s.seeds)}, sweep, ablation and further thieves on {list(s.swept)}; "
+            f"{self.stages.stages.device}, {self.stages.stages.precision}"
+        )
+
+    def settings_table(self) -> pandas.DataFrame:
+        """What decides each teacher, in words."""
+        s, published = self.settings, self.settings.published
+        words = {
+            "nasty": f"omega {s.nasty.omega:g}, tau {s.nasty.temperature:g}",
+            "stingy": f"{s.stingy.keep} logits told",
+            "ast": f"alpha {s.ast.alpha:g}, T {s.ast.temperature:g}, {s.ast.keep or 'all'} logits, {s.ast.divergence}, "
+            f"{s.ast.target} targets, {'paired' if s.ast.paired else 'not paired'}; PGD in {s.ast.pgd.space} space, "
+            f"radius {s.ast.pgd.epsilon:g}, {s.ast.pgd.iterations} steps of {s.ast.pgd.step:g}",
+            "kd": f"alpha {published.alpha:g}, T {published.temperature:g}",
+        }
+        return pandas.DataFrame({"settings": words})
+
+    @torch.no_grad()
+    def answers(self, seed: int, most: int = 200) -> dict[str, Any]:
+        """What each teacher of a seed says of the same test images.
+
+        Returns:
+            `images` uint8 (N, 3, H, W), `labels` (N,), `classes`, and by teacher `logits` (N, classes) and `features`
+            (N, D), those that the last layer sees.
+        """
+        held = self.stages.test_images(most)
+        found: dict[str, Any] = {"images": held.images.cpu(), "labels": held.labels.cpu(), "classes": held.classes}
+        found |= {"logits": {}, "features": {}}
+        for subject in self.teachers([seed]):
+            model = self.stages.network(subject)
+            network = getattr(model, "network", model)
+            _, maps = collect(network, to_unit(held.images), ["pooled"])
+            found["logits"][subject.teacher] = extract(model, held.images).cpu()
+            found["features"][subject.teacher] = maps["pooled"].float().cpu()
+        return found
+
+    def adversarial(self, seed: int, count: int = 6) -> dict[str, Tensor]:
+        """Some training images, uint8, and what AST looks at in their place, in [0, 1] where it can be shown."""
+        clean, config = self.stages.images().images[:count].cpu(), self.settings.config(AST)
+        if not config.attacks_beforehand:
+            return {"training images": clean}
+        values = self.stages.adversarial(seed, config).weights()["values"][:count]
+        shown = AdversarialSet(values, config.pgd.space).pixels(values.float() / 255)
+        return {"training images": clean, "adversarial": shown.clamp(0, 1).mul(255).round().to(torch.uint8)}
+
+    def nastiness(self) -> pandas.DataFrame:
+        """How far each teacher of each seed lies from the normal one; a normal one of another seed is the measure."""
+        rows = []
+        for seed, other in zip(self.settings.seeds, (*self.settings.seeds[1:], self.settings.seeds[0]), strict=True):
+            normal = self.stages.teacher(NORMAL, seed)
+            found = {
+                each.teacher: self.stages.nastiness(self.stages.network(each), normal)
+                for each in self.teachers([seed])
+                if each.teacher in ("nasty", "ast")
+            }
+            if other != seed:
+                found["another normal one"] = self.stages.nastiness(self.stages.teacher(NORMAL, other), normal)
+            rows.append({"seed": seed, **found})
+        return pandas.DataFrame(rows).set_index("seed")
+
+
+def _which(named: dict[str, Any]) -> dict[str, str]:
+    """The columns of the sweeps that say what is off the defaults."""
+    if not named:
+        return {}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in named.items()}
+    return {"setting": ";".join(sorted(texts)), "value": ";".join(texts[name] for name in sorted(texts))}
+
+
+def _at(settings: Any, path: str) -> Any:
+    """What lies under a dotted key."""
+    for name in path.split("."):
+        settings = getattr(settings, name)
+    return settings

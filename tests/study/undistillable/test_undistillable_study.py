@@ -1,0 +1,190 @@
+"""The study of undistillable teachers at a tiny size: rows, sweep, ablation, resumption, stale rows."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill_lib.errors import UsageError
+from distill_lib.study import tables
+from distill_lib.study.session import open_study
+from distill_lib.study.undistillable.cells import UNDISTILLABLE_COLUMNS, subject_of
+from distill_lib.study.undistillable.stale import checker, settings_of
+from distill_lib.study.undistillable.study import open_undistillable
+
+TINY = str(Path(__file__).parents[2] / "profiles" / "tiny.toml")
+RESISTING = ("nasty", "stingy", "ast")
+
+
+def opened(root, **options):
+    (root / "notebooks").mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
+            patch.delenv(name, raising=False)
+        return open_undistillable(open_study(TINY, **options))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def resistant(root):
+    """The study with one seed."""
+    return opened(root, seeds=[0])
+
+
+@pytest.fixture(scope="module")
+def rows(resistant):
+    """The rows of teachers, students, sweep and ablation, filed."""
+    taught = resistant.measure(resistant.teachers())
+    robbed = resistant.measure([*resistant.students(), *resistant.further()])
+    return taught, robbed, resistant.sweep(), resistant.ablation()
+
+
+@pytest.fixture
+def filed(resistant, rows, root):
+    resistant.study.finish()
+    return {name: tables.read(root / f"results/tiny/{name}.csv") for name in ("undistillable", "undistillable_sweeps")}
+
+
+def test_the_table_has_a_row_for_each_cell(resistant, filed):
+    found = filed["undistillable"]
+    assert tuple(found[0]) == UNDISTILLABLE_COLUMNS
+    cells = {(row["stage"], row["teacher"], row["thief"]) for row in found}
+    asked = {("student", t, thief) for t in ("normal", *RESISTING) for thief in resistant.settings.further}
+    assert cells == asked | {("teacher", t, "") for t in ("normal", *RESISTING)} | {
+        ("student", t, "kd") for t in ("normal", *RESISTING)
+    } | {("student", "", "alone"), ("student", "", "label_smoothing")}
+    assert len(found) == len(cells) == len(resistant.whole())
+    assert all(0 <= float(row["acc"]) <= 100 for row in found)
+    assert {row["n_test"] for row in found} == {"200"}
+    empty = [(row["stage"], row["teacher"]) for row in found if not row["agreement"]]
+    assert empty == [("teacher", "normal")]  # which is held against itself
+    assert {row["student"] for row in found if row["stage"] == "student"} == {"cnn_small"}
+
+
+def test_only_kd_at_the_published_alpha_and_temperature_is_kd(filed):
+    settings = {(row["teacher"], row["thief"], row["setting"], row["value"]) for row in filed["undistillable_sweeps"]}
+    assert {("nasty", "kd", "thief.temperature", "1.0"), ("ast", "", "ast.divergence", "kl")} <= settings
+    assert ("ast", "kd", "ast.target", "clean") in settings
+    assert not any("4.0" in value for *_, value in settings)
+
+
+def test_a_profile_with_another_temperature_files_its_students_as_swept(root):
+    other = opened(root, seeds=[0], overrides={"undistillable.thief.temperature": 20.0})
+    (teacher, *_) = other.teachers()
+    students = [teacher.robbed("kd", "cnn_small"), teacher.robbed("alone", "cnn_small", asks=False)]
+    named = [other._named(other.stages, each, {}) for each in (teacher, *students)]
+    assert named == [{}, {"thief.temperature": 20.0}, {}]
+
+
+def test_a_stingy_teacher_is_the_normal_one_with_fewer_logits(resistant, rows):
+    taught = rows[0].set_index("teacher")
+    assert taught.loc["stingy", "acc"] == taught.loc["normal", "acc"]
+    assert taught.loc["stingy", "agreement"] == 100
+    assert taught.loc["stingy", "peaks"] <= 2
+    answers = resistant.answers(0, most=8)
+    assert (answers["logits"]["stingy"] > -torch.inf).sum(1).tolist() == [2] * 8
+    assert torch.equal(answers["features"]["stingy"], answers["features"]["normal"])
+    assert answers["features"]["ast"].shape == (8, 64)
+
+
+def test_the_adversarial_images_are_made_once_and_shared(resistant, rows, root):
+    made = list((root / "runs" / "adversarial").iterdir())
+    assert len(made) == 1
+    config = resistant.settings.config("ast")
+    values = resistant.stages.adversarial(0, config).weights()["values"]
+    assert (values.dtype, values.shape) == (torch.uint8, resistant.stages.images().images.shape)
+    shown = resistant.adversarial(0, 3)
+    assert all((each.dtype, each.shape) == (torch.uint8, (3, 3, 32, 32)) for each in shown.values())
+
+
+def test_the_sweep_has_the_published_point_and_the_ablation_its_variants(rows):
+    *_, sweep, ablation = rows
+    assert set(zip(sweep["alpha"], sweep["temperature"], strict=True)) == {(0.9, 4.0), (0.9, 1.0)}
+    assert len(sweep) == 8
+    assert ablation["variant"].tolist() == ["normal", "ast", "kl", "clean"]
+    assert ablation["key"].nunique() == 4
+    assert ablation[["student_acc", "entropy", "peaks"]].notna().all().all()
+
+
+def test_rows_are_fresh_under_their_profile_and_stale_under_another(resistant, filed, root):
+    profile, found = resistant.study.profile, [row for rows in filed.values() for row in rows]
+
+    def stale(**changes):
+        other = replace(profile, undistillable=replace(profile.undistillable, **changes))
+        return [row for row in found if checker(other, {}, root=root / "runs")(row)]
+
+    own = profile.undistillable
+    assert stale() == []
+    assert {row["teacher"] for row in stale(nasty=replace(own.nasty, omega=0.1))} == {"nasty"}
+    assert {row["thief"] for row in stale(ood=replace(own.ood, cutmix=0.5))} == {"data_free"}
+    assert {row["thief"] for row in stale(others="digits")} == {"kd_other"}
+    assert len(stale(schedule=replace(own.schedule, steps=5))) == len([row for row in found if row["teacher"]]) + 2
+    assert all(map(checker(replace(profile, undistillable=None), {}), found))
+
+
+def test_a_row_is_read_back(resistant):
+    subject = resistant.students()[-1]
+    assert subject_of({name: str(value) for name, value in subject.identity().items()}) == subject
+    assert settings_of({"setting": "ast.keep;ast.target", "value": "0;clean"}) == {"ast.keep": 0, "ast.target": "clean"}
+    assert settings_of({}) == {}
+
+
+def test_found_again_nothing_is_computed(resistant, rows, monkeypatch):
+    monkeypatch.setattr(type(resistant.study.stages.store), "_compute", lambda *_: pytest.fail("computed again"))
+    assert resistant.measure(resistant.students())["acc"].notna().all()
+
+
+def test_nastiness_has_another_normal_teacher_as_its_measure(root):
+    found = opened(root).nastiness()
+    assert list(found.columns) == ["nasty", "ast", "another normal one"]
+    assert found.index.tolist() == [0, 1]
+    assert found.notna().all().all()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["nasty", "ast"])
+def test_a_killed_teacher_goes_on_to_the_same_bytes(resistant, rows, tmp_path, name):
+    whole = resistant.stages.resisting(name, 0)
+    other = opened(tmp_path, seeds=[0])
+    other.study.stages.checkpoint_s = -1.0
+    normal = resistant.stages.normal(0)
+    for artefact in (normal, resistant.stages.adversarial(0, resistant.settings.config("ast"))):
+        target = other.study.stages.store.root / artefact.kind / artefact.key
+        target.parent.mkdir(parents=True)
+        target.symlink_to(artefact.folder)
+    calls = []
+
+    def once(self, *_args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill_lib.study.store.Workspace.report", once)
+        with pytest.raises(Killed):
+            other.stages.resisting(name, 0)
+    resumed = other.stages.resisting(name, 0)
+    assert resumed.key == whole.key
+    for file in ("weights.safetensors", "log.csv", "metrics.json"):
+        assert (resumed.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
+
+
+def test_without_a_table_the_notebook_is_refused(resistant):
+    study = type("Study", (), {"profile": replace(resistant.study.profile, undistillable=None)})()
+    with pytest.raises(UsageError, match=r"profile 'tiny' has no undistillable teachers; allowed: one with an \[und"):
+        open_undistillable(study)
+
+
+def test_more_logits_than_classes_are_refused(resistant):
+    settings = replace(resistant.settings, stingy=replace(resistant.settings.stingy, keep=50))
+    with pytest.raises(UsageError, match=r"undistillable\.stingy\.keep is 50, but 'patterns' has \d+ classes"):
+        replace(resistant.stages, settings=settings).check()
