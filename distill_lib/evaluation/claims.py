@@ -11,7 +11,11 @@ from distill_lib.evaluation.cells import CELL
 
 CLAIMS = Path(__file__).with_name("claims.toml")
 # Columns that name a cell of a study's table.
-STUDIES = {"distillation": CELL, "datafree": ("stage", "method", "defence")}
+STUDIES = {
+    "distillation": CELL,
+    "datafree": ("stage", "method", "defence"),
+    "undistillable": ("stage", "teacher", "thief"),
+}
 # Columns that a quantity may weigh.
 RATES = ("acc", "asr", "asr_all", "triggered_acc", "placebo_asr", "target_rate", "trigger_cos")
 
@@ -80,8 +84,8 @@ def load_claims(path: Path = CLAIMS, study: str = "distillation") -> Protocol:
 
     Args:
         path: The file.
-        study: `distillation`, whose claims stand at the top, or `datafree`, whose cells and claims have a table of
-            their own; level, least seeds and planting hold for all.
+        study: `distillation`, whose claims stand at the top, or `datafree` or `undistillable`, whose cells and claims
+            have a table of their own; level, least seeds and planting hold for all.
 
     Raises:
         UsageError: If a key, a test, a column or a cell is unknown, or a value impossible; the file is named.
@@ -98,7 +102,8 @@ def load_claims(path: Path = CLAIMS, study: str = "distillation") -> Protocol:
 
 def _protocol(content: dict[str, Any], columns: tuple[str, ...]) -> Protocol:
     sections = {"level", "least_seeds", "planted", "cells", "claim"}
-    _keys("the file", content, sections | {"datafree"}, {"datafree"})
+    siblings = set(STUDIES) - {"distillation"}
+    _keys("the file", content, sections | siblings, siblings)
     cells = content["cells"]
     for name, cell in cells.items():
         for column in cell:

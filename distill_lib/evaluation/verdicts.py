@@ -130,6 +130,17 @@ def verdicts(table: pd.DataFrame, protocol: Protocol | None = None) -> pd.DataFr
     return pd.DataFrame([asdict(row) for row in rows], columns=list(Verdict.__dataclass_fields__))
 
 
+def judge(scope: Mapping[str, str], table: pd.DataFrame, protocol: Protocol) -> list[Verdict]:
+    """Judge every claim on the rows of one scope, whatever was planted there.
+
+    Args:
+        scope: `pretrain`, `attack`, `downstream` and `target`, for the verdicts.
+        table: Reported rows with `seed`, `acc`, `asr` and the columns that the protocol's cells name.
+        protocol: The claims.
+    """
+    return _decide([_measure(claim, scope, table, protocol) for claim in protocol.claims], protocol)
+
+
 def planting(table: pd.DataFrame, protocol: Protocol | None = None) -> Planting:
     """Whether the attack of one scope (rows of a tidy table) took."""
     protocol = protocol or load_claims()
@@ -171,9 +182,9 @@ def _judge_scope(scope: Mapping[str, str], table: pd.DataFrame, protocol: Protoc
             Verdict(c.id, c.sentence, **scope, verdict=NOT_PLANTED, n=found.n, note=note)
             for c in protocol.claims
         ]
-    measured = [_measure(claim, scope, table, protocol) for claim in protocol.claims]
     if known:
-        return _decide(measured, protocol)
+        return judge(scope, table, protocol)
+    measured = [_measure(claim, scope, table, protocol) for claim in protocol.claims]
     note = "the floor was not measured" if found.n else "the attacked encoder was not measured"
     return [replace(row, note="; ".join(filter(None, [note, row.note]))) for row, _ in measured]
 

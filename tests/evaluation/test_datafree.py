@@ -71,5 +71,5 @@ def test_the_published_variants_have_both_rates():
 
 
 def test_a_study_without_claims_is_said():
-    with pytest.raises(UsageError, match="unknown study 'x'; allowed: distillation, datafree"):
+    with pytest.raises(UsageError, match="unknown study 'x'; allowed: distillation, datafree, undistillable"):
         load_claims(study="x")

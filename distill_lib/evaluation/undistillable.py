@@ -1,0 +1,114 @@
+"""Undistillable teachers: claims, the table of students, what a defence costs its owner and what it costs the thief."""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS
+from distill_lib.evaluation.claims import Protocol, load_claims
+from distill_lib.evaluation.statistics import Interval, mean_interval
+from distill_lib.evaluation.verdicts import Verdict, judge
+
+STUDENTS = ("dataset", "student", "thief", "teacher", "acc", "low", "high", "n", "agreement", "to_alone", "to_smoothed")
+TRADES = ("dataset", "student", "teacher", "seed", "teacher_acc", "student_acc", "teacher_loss", "student_loss")
+LEAST_FOR_INTERVAL = 3
+NORMAL = "normal"
+CONTROLS = {"to_alone": "alone", "to_smoothed": "label_smoothing"}
+
+
+def verdicts_undistillable(table: pd.DataFrame, protocol: Protocol | None = None) -> pd.DataFrame:
+    """Judge every claim on undistillable teachers for every data set and student network.
+
+    Nothing is planted here, so nothing can be "not planted".
+
+    Args:
+        table: undistillable.csv.
+        protocol: None: the file's.
+
+    Returns:
+        As `verdicts`, with `dataset` and `student` in the place of the scope, and without what is said of ASR.
+    """
+    protocol = protocol or load_claims(study="undistillable")
+    rows = _tidy(table)
+    parts = []
+    for dataset, student in _networks(rows):
+        own = rows[(rows["dataset"] == dataset) & rows["student"].isin(("", student))].assign(asr=math.nan)
+        scope = {"pretrain": dataset, "attack": student, "downstream": dataset, "target": ""}
+        parts += judge(scope, own, protocol)
+    found = pd.DataFrame(parts, columns=list(Verdict.__dataclass_fields__))
+    names = {"pretrain": "dataset", "attack": "student"}
+    return found.rename(columns=names).drop(columns=["downstream", "target", "effect_asr"])
+
+
+def students_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Every student: mean accuracy with its interval, and how far it is from those that never asked a teacher.
+
+    Args:
+        table: undistillable.csv.
+
+    Returns:
+        One row a data set, network, thief and teacher; `low` and `high` from 3 seeds on, `agreement` a mean, `to_alone`
+        and `to_smoothed` mean differences in points over the seeds that both have: above 0 something was stolen.
+    """
+    rows = _tidy(table)
+    students, found = rows[rows["stage"] == "student"], []
+    for (dataset, student, thief, teacher), own in students.groupby(list(STUDENTS[:4]), sort=False):
+        interval, peers = interval_of(own["acc"]), students[students["student"] == student]
+        peers = peers[peers["dataset"] == dataset]
+        row = dict(zip(STUDENTS[:4], (dataset, student, thief, teacher), strict=True))
+        row |= {"acc": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+        lead = {name: _lead(own, peers[peers["thief"] == control]) for name, control in CONTROLS.items()}
+        found.append({**row, "agreement": own["agreement"].mean(), **lead})
+    return pd.DataFrame(found, columns=list(STUDENTS))
+
+
+def trades(table: pd.DataFrame, thief: str = "kd") -> pd.DataFrame:
+    """What each teacher that resists costs its owner and the thief, against the normal one of the same seed.
+
+    Args:
+        table: undistillable.csv.
+        thief: Whose damage it is.
+
+    Returns:
+        One row a data set, student network, teacher and seed; losses in points.
+    """
+    rows = _tidy(table)
+    taught = rows[rows["stage"] == "teacher"][["dataset", "teacher", "seed", "acc"]]
+    robbed = rows[rows["thief"] == thief][["dataset", "student", "teacher", "seed", "acc"]]
+    both = robbed.merge(taught, on=["dataset", "teacher", "seed"], suffixes=("_student", "_teacher"))
+    both = both.rename(columns={"acc_student": "student_acc", "acc_teacher": "teacher_acc"})
+    keys = ["dataset", "student", "seed"]
+    usual = both[both["teacher"] == NORMAL][[*keys, "student_acc", "teacher_acc"]]
+    both = both[both["teacher"] != NORMAL].merge(usual, on=keys, suffixes=("", "_normal"))
+    for side in ("teacher", "student"):
+        both[f"{side}_loss"] = both[f"{side}_acc_normal"] - both[f"{side}_acc"]
+    return both[list(TRADES)].reset_index(drop=True)
+
+
+def interval_of(values: Iterable[float]) -> Interval:
+    """Mean and 95 % t interval, whose ends are NaN below 3 seeds."""
+    found = mean_interval(list(values))
+    if found.n >= LEAST_FOR_INTERVAL:
+        return found
+    return Interval(found.mean, math.nan, math.nan, found.n, found.level)
+
+
+def _lead(own: pd.DataFrame, control: pd.DataFrame) -> float:
+    """Mean difference in accuracy over the seeds of both; NaN where there are none."""
+    both = own.set_index("seed")["acc"] - control.set_index("seed")["acc"]
+    return float(both.mean())
+
+
+def _tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """Reported seeds, text without gaps, numbers as numbers."""
+    names = ["stage", "teacher", "student", "thief"]
+    rows = table.astype(dict.fromkeys(names, object)).fillna(dict.fromkeys(names, ""))
+    rows = rows.assign(**{name: pd.to_numeric(rows[name]) for name in ("seed", "acc", "agreement")})
+    return rows[rows["seed"] < EXPLORATION_SEEDS].astype({"seed": int})
+
+
+def _networks(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Data set and network of every student, in order."""
+    students = rows[rows["stage"] == "student"]
+    return list(dict.fromkeys(zip(students["dataset"], students["student"], strict=True)))

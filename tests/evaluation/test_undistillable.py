@@ -1,0 +1,91 @@
+"""Verdicts, the table of students and the trade of undistillable teachers."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distill_lib.evaluation.undistillable import students_table, trades, verdicts_undistillable
+
+TEACHERS = {"normal": 90.0, "nasty": 89.0, "stingy": 90.0, "ast": 88.9}
+STUDENTS = {"normal": 85.0, "nasty": 78.0, "stingy": 80.0, "ast": 75.0}
+
+
+def made_up(seeds, teachers=TEACHERS, students=STUDENTS, alone=84.0):
+    about = {"dataset": "cifar10", "n_test": 10, "key": "k"}
+    cells = [("teacher", name, "", "", acc, 95.0) for name, acc in teachers.items()]
+    cells += [("student", name, "cnn", "kd", acc, 80.0) for name, acc in students.items()]
+    cells += [("student", "", "cnn", thief, alone + i, 82.0) for i, thief in enumerate(("alone", "label_smoothing"))]
+    names = ("stage", "teacher", "student", "thief")
+    rows = [
+        {**about, **dict(zip(names, cell, strict=True)), "seed": s, "acc": acc + 0.1 * (s % 3), "agreement": other}
+        for s in seeds
+        for *cell, acc, other in cells
+    ]
+    return pd.DataFrame(rows).replace("", np.nan)
+
+
+def verdict_of(table):
+    return verdicts_undistillable(table).set_index("claim")["verdict"].to_dict()
+
+
+def test_six_seeds_decide_what_was_measured():
+    assert verdict_of(made_up(range(6))) == {
+        "costs_little": "supported", "nasty_degrades": "supported", "sparse_degrades": "supported",
+        "ast_degrades": "supported", "ast_is_best": "supported", "worse_than_alone": "supported",
+    }  # fmt: skip
+
+
+def test_few_seeds_decide_nothing_but_show_the_effect():
+    found = verdicts_undistillable(made_up(range(3))).set_index("claim")
+    assert set(found["verdict"]) == {"undecided (n = 3)"}
+    assert found.loc["sparse_degrades", "effect"] == pytest.approx(5)
+    assert found.loc["costs_little", "comparison"] == "ACC: ast minus normal"  # the weakest of three
+    assert set(found["student"]) == {"cnn"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim"),
+    [
+        ({"teachers": {**TEACHERS, "nasty": 80.0}}, "costs_little"),
+        ({"students": {**STUDENTS, "stingy": 84.0}}, "sparse_degrades"),
+        ({"students": {**STUDENTS, "ast": 79.0}}, "ast_is_best"),
+        ({"students": {**STUDENTS, "stingy": 86.0}}, "worse_than_alone"),
+    ],
+)
+def test_the_opposite_is_refuted(changes, claim):
+    assert verdict_of(made_up(range(6), **changes))[claim] == "refuted"
+
+
+def test_a_missing_defence_is_said():
+    table = made_up(range(6))
+    found = verdicts_undistillable(table[table["teacher"] != "ast"]).set_index("claim")
+    assert found.loc["ast_is_best", "verdict"] == "undecided (n = 0)"
+    assert "not measured: kd_ast" in found.loc["ast_is_best", "note"]
+    assert found.loc["sparse_degrades", "verdict"] == "supported"
+
+
+def test_exploration_seeds_and_empty_tables_have_no_verdicts():
+    assert verdicts_undistillable(made_up((100, 101))).empty
+    assert list(verdicts_undistillable(made_up(()).reindex(columns=made_up((0,)).columns))["claim"]) == []
+
+
+def test_a_student_is_held_against_those_who_asked_nobody():
+    found = students_table(made_up(range(3))).set_index(["thief", "teacher"])
+    nasty = found.loc[("kd", "nasty")]
+    assert (nasty["n"], nasty["agreement"]) == (3, 80.0)
+    assert nasty["low"] < nasty["acc"] < nasty["high"]
+    assert (nasty["to_alone"], nasty["to_smoothed"]) == (pytest.approx(-6), pytest.approx(-7))
+    assert found.loc[("alone", ""), "to_alone"] == 0
+    assert math.isnan(students_table(made_up(range(2))).loc[0, "low"])
+
+
+def test_a_trade_is_paired_by_seed():
+    table = made_up(range(3))
+    found = trades(table[(table["teacher"] != "ast") | (table["seed"] < 2)])
+    assert set(found["teacher"]) == {"nasty", "stingy", "ast"}
+    ast = found[found["teacher"] == "ast"]
+    assert ast["seed"].tolist() == [0, 1]
+    assert ast["teacher_loss"].tolist() == pytest.approx([1.1, 1.1])
+    assert ast["student_loss"].tolist() == pytest.approx([10, 10])
