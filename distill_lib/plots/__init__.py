@@ -12,6 +12,17 @@ from matplotlib.figure import Figure
 from distill_lib.errors import choose
 from distill_lib.plots import files
 from distill_lib.plots.acc_asr import alt_acc_asr, draw_acc_asr, numbers_acc_asr
+from distill_lib.plots.answers import (
+    alt_answers,
+    alt_peaks,
+    alt_spaces,
+    draw_answers,
+    draw_peaks,
+    draw_spaces,
+    numbers_answers,
+    numbers_peaks,
+    numbers_spaces,
+)
 from distill_lib.plots.bench import alt_bench, draw_bench, numbers_bench
 from distill_lib.plots.comparison import alt_comparison, draw_comparison, numbers_comparison
 from distill_lib.plots.curves import alt_curves, draw_curves, numbers_harm, numbers_robustness
@@ -33,6 +44,20 @@ from distill_lib.plots.necessity import alt_necessity, draw_necessity, numbers_n
 from distill_lib.plots.pictures import alt_pictures, draw_pictures, numbers_label_triggers, numbers_synthetic
 from distill_lib.plots.strength import alt_strength, draw_strength, numbers_strength
 from distill_lib.plots.summary import plain
+from distill_lib.plots.theft import (
+    alt_ablation,
+    alt_stolen,
+    alt_temperatures,
+    alt_trade,
+    draw_ablation,
+    draw_stolen,
+    draw_temperatures,
+    draw_trade,
+    numbers_ablation,
+    numbers_stolen,
+    numbers_temperatures,
+    numbers_trade,
+)
 from distill_lib.plots.trigger import alt_trigger, draw_trigger, numbers_trigger
 from distill_lib.plots.tsne import alt_tsne, draw_tsne, numbers_tsne
 from distill_lib.plots.vaccine import alt_vaccine, draw_vaccine, numbers_vaccine
@@ -68,6 +93,13 @@ FIGURES = {
     "asr_over_training": Kind(draw_asr_over_training, alt_asr_over_training),
     "bridge": Kind(draw_bridge, alt_bridge),
     "abd": Kind(draw_abd, alt_abd),
+    "answers": Kind(draw_answers, alt_answers),
+    "peaks": Kind(draw_peaks, alt_peaks),
+    "spaces": Kind(draw_spaces, alt_spaces),
+    "stolen": Kind(draw_stolen, alt_stolen),
+    "temperatures": Kind(draw_temperatures, alt_temperatures),
+    "ablation": Kind(draw_ablation, alt_ablation),
+    "trade": Kind(draw_trade, alt_trade),
     "bench": Kind(draw_bench, alt_bench),
 }
 
@@ -123,7 +155,9 @@ __all__ = [
     "draw",
     "make",
     "numbers_abd",
+    "numbers_ablation",
     "numbers_acc_asr",
+    "numbers_answers",
     "numbers_asr_over_training",
     "numbers_bench",
     "numbers_bridge",
@@ -133,11 +167,16 @@ __all__ = [
     "numbers_label_triggers",
     "numbers_losses",
     "numbers_necessity",
+    "numbers_peaks",
     "numbers_robustness",
+    "numbers_spaces",
+    "numbers_stolen",
     "numbers_strength",
     "numbers_students",
     "numbers_synthetic",
     "numbers_teachers",
+    "numbers_temperatures",
+    "numbers_trade",
     "numbers_trigger",
     "numbers_tsne",
     "numbers_vaccine",

@@ -103,6 +103,41 @@ def data_free_figures() -> dict[str, dict]:
     }
 
 
+def undistillable_rows(seeds) -> pd.DataFrame:
+    """A made-up undistillable.csv, with what a teacher's answers look like."""
+    about = {"dataset": "builtin", "n_test": 10, "warm_entropy_share": 0.6, "peaks": 1.5}
+    cells = [("teacher", t, "", "", 90 - i) for i, t in enumerate(("normal", "nasty", "stingy", "ast"))]
+    cells += [("student", t, "cnn_small", thief, 80 - 2 * i - j) for i, (_, t, *_) in enumerate(cells)
+              for j, thief in enumerate(("kd", "kd_other"))]  # fmt: skip
+    cells += [("student", "", "cnn_small", thief, 78.0) for thief in ("alone", "label_smoothing")]
+    names = ("stage", "teacher", "student", "thief", "acc")
+    rows = [{**about, **dict(zip(names, cell, strict=True)), "seed": s} for cell in cells for s in seeds]
+    return pd.DataFrame(rows).assign(acc=lambda r: r["acc"] + 0.3 * r["seed"], agreement=80.0).replace("", np.nan)
+
+
+def undistillable_figures() -> dict[str, dict]:
+    """Small numbers for each figure of the notebook on undistillable teachers."""
+    from distill_lib import plots
+
+    rng, table = np.random.default_rng(0), undistillable_rows(range(3))
+    labels, names = np.repeat(np.arange(10), 4), [f"class {i}" for i in range(10)]
+    told = {t: np.eye(10)[labels] * 5 + rng.normal(0, 1, (40, 10)) for t in ("normal", "nasty", "stingy", "ast")}
+    told["stingy"][:, 3:] = -np.inf
+    taught, kd = table[table["stage"] == "teacher"], table[table["thief"] == "kd"]
+    sweep = pd.concat([kd.assign(alpha=a, temperature=t) for a in (0.5, 0.9) for t in (1.0, 4.0, 20.0)])
+    variants = [taught.assign(variant=v, student_acc=70.0) for v in ("normal", "ast", "kl", "dense", "clean", "paired")]
+    variants = [each[each["teacher"] == "ast"] for each in variants]
+    return {
+        "answers": plots.numbers_answers({t: each[0] for t, each in told.items()}, names, 0),
+        "peaks": plots.numbers_peaks(taught),
+        "spaces": plots.numbers_spaces({t: rng.normal(0, 1, (40, 6)) for t in told}, told, labels, names),
+        "stolen": plots.numbers_stolen(table),
+        "temperatures": plots.numbers_temperatures(sweep, table[table["thief"] == "alone"]),
+        "ablation": plots.numbers_ablation(pd.concat(variants)),
+        "trade": plots.numbers_trade(table),
+    }
+
+
 @pytest.fixture(scope="session")
 def few() -> pd.DataFrame:
     """Two seeds."""
@@ -145,4 +180,5 @@ def every_figure(many) -> dict[str, dict]:
         "label_triggers": plots.numbers_label_triggers(images[0], *2 * [{"sq": stamped[0], "cl": stamped[0]}], "cat"),
         "synthetic": plots.numbers_synthetic({"patches": images, "turn 3": stamped}, "Made up."),
         **data_free_figures(),
+        **undistillable_figures(),
     }
