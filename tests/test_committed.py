@@ -10,6 +10,7 @@ from distill_lib.study import tables
 from distill_lib.study.config import load_profile
 from distill_lib.study.datafree.stale import checker as datafree_checker
 from distill_lib.study.stale import checker, known_facts
+from distill_lib.study.undistillable.stale import checker as undistillable_checker
 
 REPOSITORY = Path(__file__).parents[1]
 MANIFESTS = sorted((REPOSITORY / "results").glob("*/manifest.json"))
@@ -33,6 +34,13 @@ def test_no_committed_row_is_stale(manifest):
 def test_no_committed_row_of_the_data_free_study_is_stale(manifest):
     stale = datafree_checker(load_profile(manifest.parent.name), known_facts(manifest))
     names = ("datafree", "datafree_sweeps")
+    assert [row for name in names for row in tables.read(manifest.parent / f"{name}.csv") if stale(row)] == []
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.parent.name)
+def test_no_committed_row_of_undistillable_teachers_is_stale(manifest):
+    stale = undistillable_checker(load_profile(manifest.parent.name), known_facts(manifest))
+    names = ("undistillable", "undistillable_sweeps")
     assert [row for name in names for row in tables.read(manifest.parent / f"{name}.csv") if stale(row)] == []
 
 

@@ -34,8 +34,7 @@ def open_undistillable(study: "Study") -> "UndistillableStudy":
     """
     if study.profile.undistillable is None:
         raise UsageError(
-            f"profile {study.profile.name!r} has no undistillable teachers; "
-            "allowed: one with an [undistillable] table"
+            f"profile {study.profile.name!r} has no undistillable teachers; allowed: one with an [undistillable] table"
         )
     return UndistillableStudy(study)
 
