@@ -11,9 +11,9 @@ import torch
 
 from distill_lib.study import manifest
 from distill_lib.study.cost import peak_rss_mb
-from distill_lib.tools.bench.library import PARTS, simclr_steps
-from distill_lib.tools.bench.measurements import AGAINST_LIMITS, AGAINST_LOOPS, Contest
-from distill_lib.tools.bench.pairs import Budget, Ratio, Run, Side, ratio_of, rounds
+from distill_lib.tools.bench.library import simclr_steps
+from distill_lib.tools.bench.measurements import AGAINST_LIMITS, AGAINST_LOOPS
+from distill_lib.tools.bench.pairs import PARTS, Budget, Contest, Ratio, Run, Side, ratio_of, rounds
 from distill_lib.tools.bench.setup import PAPERS, SMALL, Setup
 
 WORKERS = 2

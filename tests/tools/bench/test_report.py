@@ -3,8 +3,7 @@ import json
 import pytest
 
 from distill_lib.tools.bench import report as module
-from distill_lib.tools.bench.measurements import Contest
-from distill_lib.tools.bench.pairs import Budget
+from distill_lib.tools.bench.pairs import Budget, Contest
 from distill_lib.tools.bench.report import report
 
 NAMES = ["simclr_step", "augmentation", "badencoder_step", "distillation_step", "head_training"]
