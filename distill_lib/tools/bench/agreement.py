@@ -20,6 +20,7 @@ from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.distillation.losses import LOSSES
 from distill_lib.evaluation.probes import Head, HeadConfig, train_head
 from distill_lib.tools.bench import reference
+from distill_lib.tools.bench.datafree import agreement as datafree
 from distill_lib.tools.bench.setup import CLASSES, Setup
 from distill_lib.training.contrastive import nt_xent
 from distill_lib.training.device import generator
@@ -149,4 +150,8 @@ def _head(setup: Setup) -> list[Agreement]:
     return [Agreement("head", ours.item(), theirs.item())]
 
 
-COMPARISONS = (_simclr, _two_views, _badencoder, _distillation, _head)
+def _data_free(setup: Setup) -> list[Agreement]:
+    return [Agreement(*row) for row in datafree.compare(setup)]
+
+
+COMPARISONS = (_simclr, _two_views, _badencoder, _distillation, _head, _data_free)

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, TensorDataset
 from distill_lib.distillation.losses import LOSSES
 from distill_lib.evaluation.probes import Head, HeadConfig
 from distill_lib.tools.bench import library, reference
+from distill_lib.tools.bench.datafree.measurements import DATA_FREE
 from distill_lib.tools.bench.pairs import PARTS, Contest, Run
 from distill_lib.tools.bench.setup import CLASSES, Setup
 from distill_lib.training.simclr import Projector
@@ -132,6 +133,7 @@ AGAINST_LOOPS: dict[str, Callable[[Setup, int], Contest]] = {
     "distillation_step": distillation_step,
     "head_training": head_training,
     "head_training_cached": head_training_cached,
+    **DATA_FREE,
 }
 AGAINST_LIMITS: dict[str, Callable[[Setup, int], Contest]] = {
     "step_over_bare": step_over_bare,
