@@ -2,9 +2,9 @@
 
     python scripts/tune_losses.py quick --seeds 100 101
 
-Every loss is tried at its start value and at factors of 10 and 100 below and above it, within the recipe (fine-tuned teacher,
-warm-up student), on the main attack's compared downstream set. The best mean of ACC - ASR on validation images is
-chosen; no test image is looked at. Writes results/<profile>/tuning.csv and prints what to put into the profile.
+Every loss is tried at its start value and at factors of 10 and 100 below and above it, within the recipe (fine-tuned
+teacher, warm-up student), on the main attack's compared downstream set. The best mean of ACC - ASR on validation images
+is chosen; no test image is looked at. Writes results/<profile>/tuning.csv and prints what to put into the profile.
 """
 
 import argparse

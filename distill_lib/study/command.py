@@ -1,6 +1,7 @@
 """`python -m distill_lib run`: the study's main job, which `run_all.sh` starts."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -80,7 +81,8 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> int:
         resolve_device(args.device)
     the.check(profile, args.device, data_dir)
     env = {} if data_dir is None else {"DISTILL_DATA": str(data_dir)}
-    place = runner.Place(root, root / "runs", lambda job: the.fingerprint(profile, job, data_dir), env)
+    runs = Path(os.environ.get("DISTILL_RUNS", root / "runs")).resolve()
+    place = runner.Place(root, runs, lambda job: the.fingerprint(profile, job, data_dir), env)
     if args.dry_run:
         for planned in runner.plan(jobs, place):
             print(f"{'unchanged' if planned.record else 'would run'}: {_described(planned.job)}")
