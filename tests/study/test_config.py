@@ -125,6 +125,15 @@ def test_every_word_for_a_line_is_that_of_a_line(name):
         assert set(sweep.words) <= {*sweep.cells, *texts}
 
 
+def test_a_colour_may_be_fixed_and_is_off_where_it_differs():
+    sweep = {**SWEEP, "attack": "poisoned_data", "fixed": {"poisoned_data.colour": [255, 255, 255]}}
+    profile = load_profile("quick", {"sweeps": [sweep]})
+    (point, *_) = profile.sweeps[0].points()
+    assert profile.varied(point).poisoned_data.colour == (255, 255, 255)
+    assert "poisoned_data.colour" in profile.off(point)
+    assert profile.off({"poisoned_data.colour": list(profile.poisoned_data.colour)}) == {}
+
+
 def test_a_sweep_changes_no_other_setting_and_what_equals_the_profile_is_not_off():
     profile = load_profile("quick")
     varied = profile.varied({"defender.share": 0.05})
