@@ -386,12 +386,16 @@ class Profile:
     def off(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Those of the settings, by dotted key, that differ from the profile's own."""
         values = dataclasses.asdict(self)
-        as_held = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-        return {key: value for key, value in settings.items() if _at(values, key.split(".")) != as_held[key]}
+        return {key: value for key, value in settings.items() if _at(values, key.split(".")) != _as_held(value)}
 
 
 def _among(seeds: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(seed for seed in seeds if seed in others)
+
+
+def _as_held(value: Any) -> Any:
+    """A setting as a dataclass holds it: lists are tuples there."""
+    return tuple(map(_as_held, value)) if isinstance(value, list) else value
 
 
 def _at_least(name: str, value: float, least: float) -> None:

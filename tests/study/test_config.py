@@ -131,7 +131,8 @@ def test_a_colour_may_be_fixed_and_is_off_where_it_differs():
     (point, *_) = profile.sweeps[0].points()
     assert profile.varied(point).poisoned_data.colour == (255, 255, 255)
     assert "poisoned_data.colour" in profile.off(point)
-    assert profile.off({"poisoned_data.colour": list(profile.poisoned_data.colour)}) == {}
+    own = {"poisoned_data.colour": [255, 0, 0], "ctrl.trigger.positions": [[15, 15], [31, 31]]}
+    assert profile.off(own) == {}
 
 
 def test_a_sweep_changes_no_other_setting_and_what_equals_the_profile_is_not_off():
