@@ -1,7 +1,6 @@
 """`python -m distill_lib run`: the study's main job, which `run_all.sh` starts."""
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from distill_lib.study import runner
 from distill_lib.study.display import duration
 from distill_lib.study.jobs import Job, ProfileLike, expand, parse_seeds
 from distill_lib.study.manifest import write_manifest
+from distill_lib.study.store import runs_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,8 +81,7 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> int:
         resolve_device(args.device)
     the.check(profile, args.device, data_dir)
     env = {} if data_dir is None else {"DISTILL_DATA": str(data_dir)}
-    runs = Path(os.environ.get("DISTILL_RUNS", root / "runs")).resolve()
-    place = runner.Place(root, runs, lambda job: the.fingerprint(profile, job, data_dir), env)
+    place = runner.Place(root, runs_folder(root), lambda job: the.fingerprint(profile, job, data_dir), env)
     if args.dry_run:
         for planned in runner.plan(jobs, place):
             print(f"{'unchanged' if planned.record else 'would run'}: {_described(planned.job)}")

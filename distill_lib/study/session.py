@@ -25,7 +25,7 @@ from distill_lib.study.cost import highest_rss_mb
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
 from distill_lib.study.stale import checker, known_facts
-from distill_lib.study.store import Artefact, Store, write_json, writing
+from distill_lib.study.store import Artefact, Store, runs_folder, write_json, writing
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
@@ -44,10 +44,10 @@ def open_study(
     device: str = "auto",
     overrides: dict[str, Any] | None = None,
 ) -> "Study":
-    """Open the study; this is the one place that looks at environment variables.
+    """Open the study, as these arguments and the environment say.
 
-    DISTILL_RUNS (the store, default `runs`), DISTILL_DATA (folder of image archives), DISTILL_CHECKPOINT_S (seconds
-    between checkpoints), DISTILL_RESULT and DISTILL_PROGRESS (set by the runner).
+    Environment variables: DISTILL_RUNS (the store, default `runs`), DISTILL_DATA (folder of image archives),
+    DISTILL_CHECKPOINT_S (seconds between checkpoints), DISTILL_RESULT and DISTILL_PROGRESS (set by the runner).
 
     Args:
         profile: Name of a profile, or a TOML file.
@@ -86,7 +86,7 @@ def open_stages(
 ) -> Stages:
     """The stages of a profile in the store of a repository (`root`, or where we are); `auto`: the profile's device."""
     data = data_dir or os.environ.get("DISTILL_DATA")
-    runs = Path(os.environ.get("DISTILL_RUNS", (root or repository()) / "runs"))
+    runs = runs_folder(root or repository())
     progress = Path(os.environ.get("DISTILL_PROGRESS", runs / "progress.json"))
     where = resolve_device(settings.device if device == "auto" else device)
     stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
