@@ -62,6 +62,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "study", FakeStudy)
     monkeypatch.setattr(command.main, "__defaults__", (tmp_path,))
     monkeypatch.setattr(command, "end_on_sigterm", lambda: None)
+    monkeypatch.delenv("DISTILL_RUNS", raising=False)
     return tmp_path
 
 
@@ -97,6 +98,12 @@ def test_a_run_ends_with_the_headline_and_writes_the_manifest(repository, ran, c
     assert ran.place.fingerprint(ran.jobs[0]) == ["quick", "None"]
     manifest = json.loads((repository / "results" / "quick" / "manifest.json").read_text())
     assert (manifest["configuration"], list(manifest["jobs"])) == ("quick", ["01_a", "02_b"])
+
+
+def test_the_store_that_notebooks_use_is_the_run_s_too(repository, ran, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("DISTILL_RUNS", str(tmp_path / "elsewhere"))
+    assert answer(capsys, "run")[0] == 0
+    assert ran.place.runs == tmp_path / "elsewhere"
 
 
 def test_a_run_that_did_nothing_writes_nothing(repository, ran, capsys):

@@ -32,6 +32,11 @@ UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 RESERVED = ("locks", "tmp", "partial", "notebooks", "failed")  # folders of the root that hold no artefacts
 
 
+def runs_folder(root: Path) -> Path:
+    """Where the store of a repository lies: in the folder that DISTILL_RUNS names, or in its `runs`."""
+    return Path(os.environ.get("DISTILL_RUNS", root / "runs")).resolve()
+
+
 def plain(value: Any, where: str = "config") -> Any:
     """The value as JSON has it (tuples as lists); a TypeError names what JSON cannot hold exactly."""
     if isinstance(value, dict) and all(type(name) is str for name in value):

@@ -1,0 +1,139 @@
+"""Several computations of the study at once: a small encoder does not keep many cores busy, several of them do."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from distill_lib.data import ImageSet
+from distill_lib.study import processes
+from distill_lib.study.cells import Cell
+from distill_lib.study.config import Profile
+from distill_lib.study.jobs import parse_workers
+from distill_lib.study.progress import Reporter, beside
+from distill_lib.study.stages import Stages
+from distill_lib.study.stale import Naming
+from distill_lib.study.store import Artefact, Store
+
+MOST = 4  # by default: each holds image sets of its own, and a gigabyte with real images
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to make, under which settings.
+
+    Attributes:
+        profile: All settings, the attack among them.
+        make: A function of this module (another process must find it) of stages and arguments.
+        arguments: Those.
+    """
+
+    profile: Profile
+    make: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def run(self, stages: Stages) -> Any:
+        """What `make` gives."""
+        return self.make(stages.under(self.profile), *self.arguments)
+
+    def done(self, stages: Stages) -> bool:
+        """Whether all of it is in the store; nothing is computed."""
+        try:
+            found = self.run(replace(stages, store=Naming(stages.store.root)))
+        except FileNotFoundError:  # of a target that is found with an encoder not there yet
+            return False
+        return not isinstance(found, Artefact) or stages.store.find(found.kind, found.key) is not None
+
+
+def measurement(stages: Stages, cell: Cell, on: str) -> Artefact:
+    """A cell's measurement, with all that it is made from."""
+    return stages.measured(stages.aimed(cell), on=on)
+
+
+def floor(stages: Stages, cell: Cell) -> Artefact:
+    """The same with random weights in the encoder's place."""
+    return stages.measured(cell, encoder=stages.untrained(cell.seed))
+
+
+def target_class(stages: Stages, downstream: str, seed: int) -> int:
+    """The target class, which some attacks find with the encoder they made."""
+    return stages.target(downstream, seed)
+
+
+def how_many(asked: str | None, device: torch.device) -> int:
+    """Processes that compute at once: what is asked for, else one a core (at most 4), and one on a GPU.
+
+    Raises:
+        UsageError: As `parse_workers`.
+    """
+    if asked is not None:
+        return parse_workers(asked)
+    return 1 if device.type == "cuda" else min(MOST, joblib.cpu_count())
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes that compute at once, each with its share of the cores.
+
+    Attributes:
+        count: How many.
+        progress: File beside which each says how far it is; None: nobody looks.
+    """
+
+    count: int = 1
+    progress: Path | None = None
+
+    @property
+    def threads(self) -> int:
+        """Of each process."""
+        return max(1, joblib.cpu_count() // self.count)
+
+    def run(self, stages: Stages, tasks: Sequence[Task]) -> None:
+        """Make what is not in the store; what would not be shared out is left to whoever asks for it.
+
+        Args:
+            stages: Where.
+            tasks: Of two that need the same artefact one waits for the other, so that neighbours share little at best.
+
+        Raises:
+            UsageError: As the first task that ends in one.
+        """
+        left = [task for task in tasks if not task.done(stages)] if self.count > 1 else []
+        count = min(self.count, len(left))
+        if count < 2:
+            return
+        # The store says where as text: what it holds besides is not for other processes.
+        place = replace(stages, store=None, sets={}), stages.store.root.resolve(), self.progress
+        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=self.threads):
+            joblib.Parallel(batch_size=1, pre_dispatch="all")(
+                joblib.delayed(_one)(place, task, os.getpid()) for task in left
+            )
+
+
+ALONE = Workers()
+
+
+def _one(place: tuple[Stages, Path, Path | None], task: Task, parent: int) -> None:
+    """One task, in a process of its own."""
+    _watch(parent)
+    stages, root, progress = place
+    task.run(replace(stages, store=_store(root, progress), sets=_sets(root)))
+
+
+_watch = functools.cache(processes.end_with)
+
+
+@functools.cache
+def _store(root: Path, progress: Path | None) -> Store:
+    return Store(root, Reporter(beside(progress, os.getpid())) if progress else None)
+
+
+@functools.cache
+def _sets(root: Path) -> dict[tuple[str, str], ImageSet]:
+    """The image sets that this process has loaded."""
+    return {}

@@ -1,0 +1,91 @@
+"""Several computations at once give what one after another gives."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import joblib
+import pandas
+import pytest
+import torch
+
+from distill_lib.errors import UsageError
+from distill_lib.study.session import open_study
+from distill_lib.study.workers import Task, Workers, how_many, measurement, target_class
+
+TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
+
+
+def opened(folder, monkeypatch, workers):
+    """A study in a folder of its own."""
+    (folder / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISTILL_WORKERS", str(workers))
+    return open_study(TINY)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """As many as before, after a study has set them."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_two_at_once_make_what_one_makes(tmp_path, monkeypatch):
+    rows = {}
+    for count in (1, 2):
+        study = opened(tmp_path / str(count), monkeypatch, count)
+        torch.set_num_threads(max(1, joblib.cpu_count() // 2))  # threads round sums otherwise
+        cells = study.everywhere()  # of two attacks, one of which finds its target with the encoder it made
+        rows[count] = study.measure(cells + study.defence(cells, "clean_share"))
+    made = (tmp_path / "2" / "runs" / "makes.log").read_text().splitlines()
+    processes = {line.split()[4] for line in made}
+    assert len(processes) > 1
+    assert len({tuple(line.split()[1:3]) for line in made}) == len(made)  # nothing twice
+    pandas.testing.assert_frame_equal(rows[1], rows[2])
+
+
+def test_done_is_what_the_store_has(tmp_path, monkeypatch):
+    study = opened(tmp_path, monkeypatch, 1)
+    ctrl = study.under("ctrl").profile
+    target = Task(ctrl, target_class, ("shapes", 0))
+    assert not target.done(study.stages)
+    cell = study.attacked("shapes", 0, "ctrl")
+    assert target.done(study.stages)
+    task = Task(ctrl, measurement, (cell, "test"))
+    assert not task.done(study.stages)
+    study.measure([cell])
+    assert task.done(study.stages)
+    assert not Task(ctrl, measurement, (cell, "validation")).done(study.stages)
+
+
+def test_what_need_not_be_shared_out_is_left_alone(tmp_path, monkeypatch):
+    study = opened(tmp_path, monkeypatch, 1)
+    tasks = [Task(study.profile, measurement, (cell, "test")) for cell in study.compared()]
+    Workers(1).run(study.stages, tasks * 2)
+    Workers(2).run(study.stages, tasks[:1])
+    assert not (tmp_path / "runs" / "makes.log").exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_setting_is_said_as_ever(tmp_path, monkeypatch):
+    study = opened(tmp_path, monkeypatch, 2)
+    cells = [replace(study.attacked(name, 0), target=10) for name in ("patterns", "shapes")]
+    off = {"targets.patterns": 10, "targets.shapes": 10}
+    with pytest.raises(UsageError, match=r"target class 10 .* allowed: 0 to 9"):
+        study.prepare([(cell, off) for cell in cells])
+
+
+def test_as_many_as_there_are_cores_unless_asked():
+    assert 1 <= how_many(None, torch.device("cpu")) <= 4
+    assert how_many(None, torch.device("cuda")) == 1
+    assert how_many("3", torch.device("cuda")) == 3
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "1.5", ""])
+def test_a_wrong_number_is_named(asked):
+    with pytest.raises(UsageError, match="allowed: a whole number from 1 up"):
+        how_many(asked, torch.device("cpu"))
