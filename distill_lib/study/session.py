@@ -234,8 +234,11 @@ class Study:
             wanted: Cells, each with other settings of the profile by dotted key, or None.
             on: `test` or `validation` images.
         """
-        tasks = [Task(self.under(cell.attack, off).profile, measurement, (cell, on)) for cell, off in wanted]
-        self.workers.run(self.stages, tasks)
+        self.workers.run(self.stages, self.tasks(wanted, on))
+
+    def tasks(self, wanted: Iterable[tuple[Cell, dict[str, Any] | None]], on: str = "test") -> list[Task]:
+        """What `prepare` makes, a task a cell: to be made among other tasks."""
+        return [Task(self.under(cell.attack, off).profile, measurement, (cell, on)) for cell, off in wanted]
 
     def measure(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None, **named: Any) -> pandas.DataFrame:
         """Make what is missing and measure it; the rows, one a cell, by the profile's primary probe.

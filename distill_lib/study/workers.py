@@ -29,7 +29,7 @@ class Task:
 
     Attributes:
         profile: All settings, the attack among them.
-        make: A function of this module (another process must find it) of stages and arguments.
+        make: A module's function (another process must find it by name) of stages and arguments.
         arguments: Those.
     """
 
