@@ -5,7 +5,7 @@
 #   ./run_tests.sh --slurm [pytest's arguments]     only the tests that start a real Slurm
 set -u
 
-marks="not browser and not slurm" parallel="-n auto --dist loadfile"
+marks="not browser and not slurm" parallel="-n auto --dist loadfile --no-loadscope-reorder"
 case ${1:-} in
   --browser|--slurm) marks=${1#--} parallel=; shift ;;
 esac

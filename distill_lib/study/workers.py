@@ -78,6 +78,26 @@ def how_many(asked: str | None, device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where another process works.
+
+    Attributes:
+        root: Of the store.
+        progress: File beside which it says how far it is; None: nobody looks.
+        patience: Seconds that it waits for another's artefact; None: as long as it takes.
+    """
+
+    root: Path
+    progress: Path | None
+    patience: float | None
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The store, with a file of this process's own to report in."""
+        return Store(self.root, Reporter(beside(self.progress, os.getpid())) if self.progress else None, self.patience)
+
+
+@dataclass(frozen=True)
 class Workers:
     """Processes that compute at once, each with its share of the cores.
 
@@ -111,33 +131,27 @@ class Workers:
 
     def _round(self, stages: Stages, tasks: Sequence[Task], patience: float | None) -> list[bool]:
         """Try all tasks; whether each was done."""
-        # The store's root says where: what else a store holds is not for other processes.
-        place = replace(stages, store=None, sets={}), stages.store.root.resolve(), self.progress, patience
+        place = Place(stages.store.root.resolve(), self.progress, patience)
+        bare = replace(stages, store=None, sets={})  # what each process has of its own
         with joblib.parallel_config("loky", n_jobs=min(self.count, len(tasks)), inner_max_num_threads=self.threads):
             parallel = joblib.Parallel(batch_size=1, pre_dispatch="all")
-            return parallel(joblib.delayed(_one)(place, task, os.getpid()) for task in tasks)
+            return parallel(joblib.delayed(_one)(task, bare, place, os.getpid()) for task in tasks)
 
 
 ALONE = Workers()
 
 
-def _one(place: tuple[Stages, Path, Path | None, float | None], task: Task, parent: int) -> bool:
+def _one(task: Task, bare: Stages, place: Place, parent: int) -> bool:
     """One task, in a process of its own; False where another process makes what it needs."""
     _watch(parent)
-    stages, root, progress, patience = place
     try:
-        task.run(replace(stages, store=_store(root, progress, patience), sets=_sets(root)))
+        task.run(replace(bare, store=place.store, sets=_sets(place.root)))
     except Busy:
         return False
     return True
 
 
 _watch = functools.cache(processes.end_with)
-
-
-@functools.cache
-def _store(root: Path, progress: Path | None, patience: float | None) -> Store:
-    return Store(root, Reporter(beside(progress, os.getpid())) if progress else None, patience)
 
 
 @functools.cache
