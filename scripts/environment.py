@@ -33,7 +33,7 @@ LOCK = ROOT / "requirements.lock"
 BUILDING = "building"
 BASE = sys._base_executable  # not sys.executable: where that is in `.venv`, it is deleted before it is needed
 IS_SUPPORTED = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
-IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where the module is not named as the package
+IMPORT_NAMES = {"scikit-learn": "sklearn", "pytest-xdist": "xdist"}  # where the module is not named as the package
 
 
 class SetupError(Exception):

@@ -62,7 +62,7 @@ class Sweeps:
 
     def prepare(self) -> None:
         """Make what all sweeps take, several cells at once, before section after section is looked at."""
-        self._prepare(self.left)
+        self.study.prepare([each for sweep in self.left for each in _wanted(self.study, sweep)])
 
     def section(self, *names: str) -> pandas.DataFrame | str:
         """Measure the sweeps of these names; means over seeds by value and line. A sentence where there are none."""
@@ -76,14 +76,10 @@ class Sweeps:
         return pandas.concat(found, ignore_index=True) if found else self.found[0]
 
     def _measure(self, chosen: list[Sweep]) -> list[pandas.DataFrame]:
-        self._prepare(chosen)
         rows = [swept(self.study, sweep) for sweep in chosen]
         self.left = [sweep for sweep in self.left if sweep not in chosen]
         self.found += rows
         return rows
-
-    def _prepare(self, chosen: list[Sweep]) -> None:
-        self.study.prepare([each for sweep in chosen for each in _wanted(self.study, sweep)])
 
 
 def overview(rows: pandas.DataFrame) -> pandas.DataFrame:

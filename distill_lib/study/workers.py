@@ -18,8 +18,9 @@ from distill_lib.study.jobs import parse_workers
 from distill_lib.study.progress import Reporter, beside
 from distill_lib.study.stages import Stages
 from distill_lib.study.stale import Naming
-from distill_lib.study.store import Artefact, Store
+from distill_lib.study.store import Artefact, Busy, Store
 
+PATIENCE = 30.0  # seconds: a training of minutes is not waited for
 MOST = 4  # by default: each holds image sets of its own, and a gigabyte with real images
 
 
@@ -77,6 +78,26 @@ def how_many(asked: str | None, device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where another process works.
+
+    Attributes:
+        root: Of the store.
+        progress: File beside which it says how far it is; None: nobody looks.
+        patience: Seconds that it waits for another's artefact; None: as long as it takes.
+    """
+
+    root: Path
+    progress: Path | None
+    patience: float | None
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The store, with a file of this process's own to report in."""
+        return Store(self.root, Reporter(beside(self.progress, os.getpid())) if self.progress else None, self.patience)
+
+
+@dataclass(frozen=True)
 class Workers:
     """Processes that compute at once, each with its share of the cores.
 
@@ -96,41 +117,41 @@ class Workers:
     def run(self, stages: Stages, tasks: Sequence[Task]) -> None:
         """Make what is not in the store; what would not be shared out is left to whoever asks for it.
 
-        Args:
-            stages: Where.
-            tasks: Of two that need the same artefact one waits for the other, so that neighbours share little at best.
+        Of tasks that need the same artefact one makes it. The others wait, but not for long: they are put off while
+        there may be something else to do.
 
         Raises:
             UsageError: As the first task that ends in one.
         """
-        left = [task for task in tasks if not task.done(stages)] if self.count > 1 else []
-        count = min(self.count, len(left))
-        if count < 2:
-            return
-        # The store says where as text: what it holds besides is not for other processes.
-        place = replace(stages, store=None, sets={}), stages.store.root.resolve(), self.progress
-        with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=self.threads):
-            joblib.Parallel(batch_size=1, pre_dispatch="all")(
-                joblib.delayed(_one)(place, task, os.getpid()) for task in left
-            )
+        left, patience = [task for task in tasks if self.count > 1 and not task.done(stages)], PATIENCE
+        while len(left) > 1:
+            done = self._round(stages, left, patience)
+            patience = PATIENCE if any(done) else None  # None: all of it is made by processes not ours
+            left = [task for task, made in zip(left, done, strict=True) if not made]
+
+    def _round(self, stages: Stages, tasks: Sequence[Task], patience: float | None) -> list[bool]:
+        """Try all tasks; whether each was done."""
+        place = Place(stages.store.root.resolve(), self.progress, patience)
+        bare = replace(stages, store=None, sets={})  # what each process has of its own
+        with joblib.parallel_config("loky", n_jobs=min(self.count, len(tasks)), inner_max_num_threads=self.threads):
+            parallel = joblib.Parallel(batch_size=1, pre_dispatch="all")
+            return parallel(joblib.delayed(_one)(task, bare, place, os.getpid()) for task in tasks)
 
 
 ALONE = Workers()
 
 
-def _one(place: tuple[Stages, Path, Path | None], task: Task, parent: int) -> None:
-    """One task, in a process of its own."""
+def _one(task: Task, bare: Stages, place: Place, parent: int) -> bool:
+    """One task, in a process of its own; False where another process makes what it needs."""
     _watch(parent)
-    stages, root, progress = place
-    task.run(replace(stages, store=_store(root, progress), sets=_sets(root)))
+    try:
+        task.run(replace(bare, store=place.store, sets=_sets(place.root)))
+    except Busy:
+        return False
+    return True
 
 
 _watch = functools.cache(processes.end_with)
-
-
-@functools.cache
-def _store(root: Path, progress: Path | None) -> Store:
-    return Store(root, Reporter(beside(progress, os.getpid())) if progress else None)
 
 
 @functools.cache

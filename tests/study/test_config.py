@@ -127,11 +127,12 @@ def test_every_word_for_a_line_is_that_of_a_line(name):
 
 def test_a_colour_may_be_fixed_and_is_off_where_it_differs():
     sweep = {**SWEEP, "attack": "poisoned_data", "fixed": {"poisoned_data.colour": [255, 255, 255]}}
-    profile = load_profile("quick", {"sweeps": [sweep]})
+    further = {"poisoned_data": {"downstream": ["builtin"]}}
+    profile = load_profile("quick", {"sweeps": [sweep], "further": further, "poisoned_data.colour": [255, 0, 0]})
     (point, *_) = profile.sweeps[0].points()
     assert profile.varied(point).poisoned_data.colour == (255, 255, 255)
     assert "poisoned_data.colour" in profile.off(point)
-    own = {"poisoned_data.colour": [255, 0, 0], "ctrl.trigger.positions": [[15, 15], [31, 31]]}
+    own = {"poisoned_data.colour": [255, 0, 0], "ctrl.trigger.positions": [[7, 7], [15, 15]]}
     assert profile.off(own) == {}
 
 

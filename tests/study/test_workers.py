@@ -15,14 +15,16 @@ from distill_lib.study.workers import Task, Workers, how_many, measurement, targ
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
 
-def opened(folder, monkeypatch, workers):
-    """A study in a folder of its own."""
-    (folder / "notebooks").mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DISTILL_WORKERS", str(workers))
-    return open_study(TINY)
+@pytest.fixture
+def opened(monkeypatch, enter_repository):
+    """Opens a study in a folder of its own, with so many processes."""
+
+    def opened(folder, workers):
+        enter_repository(folder)
+        monkeypatch.setenv("DISTILL_WORKERS", str(workers))
+        return open_study(TINY)
+
+    return opened
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +36,10 @@ def threads():
 
 
 @pytest.mark.slow
-def test_two_at_once_make_what_one_makes(tmp_path, monkeypatch):
+def test_two_at_once_make_what_one_makes(tmp_path, opened):
     rows = {}
     for count in (1, 2):
-        study = opened(tmp_path / str(count), monkeypatch, count)
+        study = opened(tmp_path / str(count), count)
         torch.set_num_threads(max(1, joblib.cpu_count() // 2))  # threads round sums otherwise
         cells = study.everywhere()  # of two attacks, one of which finds its target with the encoder it made
         rows[count] = study.measure(cells + study.defence(cells, "clean_share"))
@@ -48,8 +50,8 @@ def test_two_at_once_make_what_one_makes(tmp_path, monkeypatch):
     pandas.testing.assert_frame_equal(rows[1], rows[2])
 
 
-def test_done_is_what_the_store_has(tmp_path, monkeypatch):
-    study = opened(tmp_path, monkeypatch, 1)
+def test_done_is_what_the_store_has(tmp_path, opened):
+    study = opened(tmp_path, 1)
     ctrl = study.under("ctrl").profile
     target = Task(ctrl, target_class, ("shapes", 0))
     assert not target.done(study.stages)
@@ -62,8 +64,8 @@ def test_done_is_what_the_store_has(tmp_path, monkeypatch):
     assert not Task(ctrl, measurement, (cell, "validation")).done(study.stages)
 
 
-def test_what_need_not_be_shared_out_is_left_alone(tmp_path, monkeypatch):
-    study = opened(tmp_path, monkeypatch, 1)
+def test_what_need_not_be_shared_out_is_left_alone(tmp_path, opened):
+    study = opened(tmp_path, 1)
     tasks = [Task(study.profile, measurement, (cell, "test")) for cell in study.compared()]
     Workers(1).run(study.stages, tasks * 2)
     Workers(2).run(study.stages, tasks[:1])
@@ -71,8 +73,8 @@ def test_what_need_not_be_shared_out_is_left_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_wrong_setting_is_said_as_ever(tmp_path, monkeypatch):
-    study = opened(tmp_path, monkeypatch, 2)
+def test_a_wrong_setting_is_said_as_ever(tmp_path, opened):
+    study = opened(tmp_path, 2)
     cells = [replace(study.attacked(name, 0), target=10) for name in ("patterns", "shapes")]
     off = {"targets.patterns": 10, "targets.shapes": 10}
     with pytest.raises(UsageError, match=r"target class 10 .* allowed: 0 to 9"):
