@@ -28,7 +28,7 @@ from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
 from distill_lib.study.stale import checker, known_facts
 from distill_lib.study.store import Artefact, Store, runs_folder, write_json, writing
-from distill_lib.study.workers import ALONE, Task, Workers, floor, how_many, measurement, target_class
+from distill_lib.study.workers import ALONE, Task, Workers, encoders, floor, how_many, measurement, target_class
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
@@ -182,12 +182,16 @@ class Study:
 
     def everywhere(self) -> list[Cell]:
         """The attacked encoder of each attack, downstream set and seed."""
-        return self._attacked(
+        return self._attacked(self._places())
+
+    def _places(self) -> list[tuple[str, int, str]]:
+        """Downstream set, seed and attack of each attacked encoder."""
+        return [
             (name, seed, attack)
             for attack, sets in self.attacks().items()
             for name in sets.downstream
             for seed in sets.seeds
-        )
+        ]
 
     def compared(self) -> list[Cell]:
         """The attacked encoders on which teachers, students, losses and defences are compared."""
@@ -224,6 +228,15 @@ class Study:
         return [cell.defended(name) for cell in cells]
 
     # ---- results -----------------------------------------------------------------------------------------------
+
+    def prepare_attacks(self) -> None:
+        """Make every encoder, before and after its attack, several at once.
+
+        Worth a call before the first `everywhere`: naming a cell takes its target, and a target that is found with the
+        attacked encoder would have this one made while other cores have nothing to do.
+        """
+        tasks = [Task(self.under(attack).profile, encoders, (name, seed)) for name, seed, attack in self._places()]
+        self.workers.run(self.stages, tasks)
 
     def prepare(self, wanted: Iterable[tuple[Cell, dict[str, Any] | None]], on: str = "test") -> None:
         """Make what measuring these cells takes, several at once; `measure` finds it then.

@@ -61,6 +61,12 @@ def floor(stages: Stages, cell: Cell) -> Artefact:
     return stages.measured(cell, encoder=stages.untrained(cell.seed))
 
 
+def encoders(stages: Stages, downstream: str, seed: int) -> Artefact:
+    """The attacked encoder, and the clean one beside it."""
+    stages.pretrained(seed)
+    return stages.attacked(seed, downstream)
+
+
 def target_class(stages: Stages, downstream: str, seed: int) -> int:
     """The target class, which some attacks find with the encoder they made."""
     return stages.target(downstream, seed)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import pandas
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from distill_lib.errors import UsageError
-from distill_lib.study.session import open_study
-from distill_lib.study.workers import Task, Workers, how_many, measurement, target_class
+from distill_lib.study.session import Study, open_study
+from distill_lib.study.workers import Task, Workers, encoders, how_many, measurement, target_class
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
@@ -41,6 +42,7 @@ def test_two_at_once_make_what_one_makes(tmp_path, opened):
     for count in (1, 2):
         study = opened(tmp_path / str(count), count)
         torch.set_num_threads(max(1, joblib.cpu_count() // 2))  # threads round sums otherwise
+        study.prepare_attacks()
         cells = study.everywhere()  # of two attacks, one of which finds its target with the encoder it made
         rows[count] = study.measure(cells + study.defence(cells, "clean_share"))
     made = (tmp_path / "2" / "runs" / "makes.log").read_text().splitlines()
@@ -62,6 +64,18 @@ def test_done_is_what_the_store_has(tmp_path, opened):
     study.measure([cell])
     assert task.done(study.stages)
     assert not Task(ctrl, measurement, (cell, "validation")).done(study.stages)
+
+
+def test_attacks_are_made_before_their_targets_are_asked_for(tmp_path, opened):
+    study = opened(tmp_path, 1)
+    made = []
+    tasks = SimpleNamespace(run=lambda stages, tasks: made.extend(tasks))
+    replaced = Study(study.stages, study.root, None, False, tasks)
+    replaced.prepare_attacks()
+    where = [(task.profile.attack, *task.arguments) for task in made]
+    assert where == [("badencoder", "patterns", 0), ("badencoder", "shapes", 0), ("ctrl", "shapes", 0)]
+    assert made[-1].run(study.stages).kind == "attacked"
+    assert Task(made[-1].profile, encoders, ("shapes", 0)).done(study.stages)
 
 
 def test_what_need_not_be_shared_out_is_left_alone(tmp_path, opened):
