@@ -30,8 +30,7 @@ MARKS = {
     "clean_kd": (BLUE, "o", "-"), "ood": (VERMILION, "X", "--"), "zskt": (PURPLE, "v", ":"), "cmi": (GREEN, "P", "-."),
     "sv": (SKY, "^", "-."), "sr": (ORANGE, "s", ":"), "abd": (BLACK, "D", "-"),
 }  # fmt: skip
-PARTS = ("sv", "sr")  # of ABD
-VARIANTS = ("none", *PARTS, "abd")
+VARIANTS = ("none", "sv", "sr", "abd")
 
 
 def _words(row: dict | pd.Series) -> str:
@@ -159,9 +158,7 @@ def alt_bridge(numbers: dict) -> str:
 
 
 def numbers_abd(table: pd.DataFrame, published: dict[str, dict[str, list[float]]]) -> dict:
-    """Every variant of the defence, by attack and method, on the seeds that `none` and `abd` share.
-
-    Its parts alone are perhaps measured on fewer.
+    """Every variant of the defence, by attack and method, on the seeds that all variants have.
 
     Args:
         table: datafree.csv.
@@ -173,8 +170,8 @@ def numbers_abd(table: pd.DataFrame, published: dict[str, dict[str, list[float]]
     for (attack, method), found in rows.groupby(["attack", "method"], sort=False):
         if set(found["defence"]) <= {"none"}:
             continue
-        ends = shared_seeds(found[~found["defence"].isin(PARTS)], ["defence"])
-        found, points = found[found["seed"].isin(ends["seed"])], []
+        found = shared_seeds(found, ["defence"])
+        points = []
         for variant in (each for each in VARIANTS if each in set(found["defence"])):
             by_seed = found[found["defence"] == variant].set_index("seed").sort_index()
             points.append({"defence": variant, **{rate: series(by_seed, rate) for rate in RATES}})
@@ -198,7 +195,7 @@ def draw_abd(numbers: dict) -> Figure:
                 _variant(ax, place, point[rate])
                 if point["defence"] in panel["published"]:
                     ax.plot(panel["published"][point["defence"]][column], place, "s", mfc="none", mec=GREY, ms=7)
-            ax.set_yticks(places, _labels(panel["points"]) if not column else [])
+            ax.set_yticks(places, [point["defence"] for point in panel["points"]] if not column else [])
             ax.set(xlabel=RATES[rate], ylim=(-0.6, len(places) - 0.4), xlim=(-4, 104))
         line[0].set_title(f"{name(panel['attack'])}, {name(panel['method'])}")
     footer(
@@ -216,12 +213,6 @@ def alt_abd(numbers: dict) -> str:
         said = (f"{p['defence']} {p['acc']['mean']:.1f}/{p['asr']['mean']:.1f}" for p in panel["points"])
         parts.append(f"{panel['attack']}, {panel['method']}: {', '.join(said)}")
     return f"ACC/ASR in percent under each variant of ABD. {'; '.join(parts) or 'None yet'}."
-
-
-def _labels(points: list[dict]) -> list[str]:
-    """The variants' names, each with its n where they differ."""
-    many = {point["defence"]: point["acc"]["n"] for point in points}
-    return [f"{each} (n = {n})" for each, n in many.items()] if len(set(many.values())) > 1 else list(many)
 
 
 def _variant(ax: Axes, place: int, found: dict) -> None:

@@ -27,14 +27,6 @@ def test_variants_are_means_over_the_seeds_that_all_of_them_have():
     assert [line.get_xdata()[0] for line in squares] == [78.2, 14.5]
 
 
-def test_parts_measured_on_fewer_seeds_leave_the_whole_its_own():
-    table = pd.concat([rows((0, 1, 2)), rows((0,), ("sv", "sr"))])
-    (panel,) = numbers_abd(table, {})["panels"]
-    assert [(p["defence"], p["acc"]["n"]) for p in panel["points"]] == [("none", 3), ("sv", 1), ("sr", 1), ("abd", 3)]
-    labels = [text.get_text() for text in draw_abd({"panels": [panel]}).axes[0].get_yticklabels()]
-    assert labels == ["none (n = 3)", "sv (n = 1)", "sr (n = 1)", "abd (n = 3)"]
-
-
 def test_exploration_seeds_and_undefended_methods_have_no_panel():
     assert numbers_abd(rows((100, 101)), {})["panels"] == []
     assert numbers_abd(rows((0,), ("none",)), {})["panels"] == []

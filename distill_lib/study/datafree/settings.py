@@ -14,8 +14,6 @@ from distill_lib.errors import UsageError, choose
 from distill_lib.training.supervised import SupervisedConfig
 from distill_lib.vision.wide_resnet import WIDE_RESNETS
 
-PARTS = ("sv", "sr")  # of ABD
-
 
 @dataclass(frozen=True)
 class DataFree:
@@ -30,7 +28,6 @@ class DataFree:
         rate: Poisoned share of the training images.
         seeds: Reported seeds.
         bridge_seeds: Those of them on which the bridge is measured; empty: the first.
-        part_seeds: Those of them on which each part of ABD is measured alone; empty: all.
         teacher: Name in `WIDE_RESNETS`.
         student: Likewise.
         methods: Measured without a defence on every seed.
@@ -53,7 +50,6 @@ class DataFree:
     rate: float = 0.1
     seeds: tuple[int, ...] = (0,)
     bridge_seeds: tuple[int, ...] = ()
-    part_seeds: tuple[int, ...] = ()
     teacher: str = "wrn16_2"
     student: str = "wrn16_1"
     methods: tuple[str, ...] = ("clean_kd", "ood")
@@ -98,13 +94,6 @@ class DataFree:
         return self.bridge_seeds or self.seeds[:1]
 
     def on(self, asked: tuple[int, ...]) -> "DataFree":
-        """The study on other seeds; bridge and parts stay on those of their own asked for, else on the first."""
+        """The study on other seeds; the bridge stays on those of its own that are asked for, else on the first."""
         kept = tuple(seed for seed in asked if seed in self.bridged)
-        parts = tuple(seed for seed in asked if seed in self.part_seeds)
-        return replace(
-            self, seeds=asked, bridge_seeds=kept or asked[:1], part_seeds=self.part_seeds and (parts or asked[:1])
-        )
-
-    def measured(self, defence: str, seed: int) -> bool:
-        """Whether a variant of the defence is measured on a seed."""
-        return defence not in PARTS or seed in (self.part_seeds or self.seeds)
+        return replace(self, seeds=asked, bridge_seeds=kept or asked[:1])

@@ -71,8 +71,7 @@ class DataFreeStudy:
     def defended(self) -> list[Subject]:
         """A student under each variant of the defence, `none` among them."""
         pairs = [(method, defence) for method in self.settings.defended for defence in self.settings.defences]
-        every = [teacher.distilled(*pair) for teacher in self.teachers() for pair in pairs]
-        return [each for each in every if self.settings.measured(each.defence, each.seed)]
+        return [teacher.distilled(*pair) for teacher in self.teachers() for pair in pairs]
 
     # ---- rows --------------------------------------------------------------------------------------------------
 

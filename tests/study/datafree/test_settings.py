@@ -60,14 +60,6 @@ def test_other_seeds_keep_the_bridge_on_its_own():
     assert settings().bridged == (0,)
 
 
-def test_parts_of_the_defence_may_have_fewer_seeds():
-    found = settings(seeds=[0, 1, 2], part_seeds=[0, 1])
-    assert [found.measured("sv", seed) for seed in (0, 1, 2)] == [True, True, False]
-    assert found.measured("abd", 2)
-    assert (found.on((1, 2)).part_seeds, found.on((5, 6)).part_seeds) == ((1,), (5,))
-    assert settings().on((5, 6)).measured("sr", 6)
-
-
 def test_the_profile_paper_is_as_published():
     found = load_profile("paper").datafree
     assert found.training.schedule == sgd_schedule(50_000)
