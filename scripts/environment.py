@@ -166,7 +166,10 @@ def find_uv() -> str | Path | None:
 
 def with_uv() -> bool:
     uv = find_uv()
-    return bool(uv) and call(uv, "pip", "install", "--python", PYTHON, "--require-hashes", "-r", LOCK)
+    # Compiled once, as pip does it: where Python may not write beside its modules, each process would do it anew, and
+    # a study of many processes would spend ten seconds of every one on it.
+    options = ["--python", PYTHON, "--require-hashes", "--compile-bytecode"]
+    return bool(uv) and call(uv, "pip", "install", *options, "-r", LOCK)
 
 
 def show_repository() -> None:
