@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 TABLE, SWEEPS = "datafree", "datafree_sweeps"
 NUMBERS = ("target", "seed", "n_test", "acc", "asr", "asr_all", "target_rate")
 PICTURE = "picture"  # the image set of one picture's patches, for the first study's `defender.source`
-ENCODER_BRIDGE = {"distillation.nt_xent_weight": 0.0}  # the student has no objective of its own
 
 
 def open_datafree(study: "Study") -> "DataFreeStudy":
@@ -224,8 +223,10 @@ class DataFreeStudy:
         base = self.study.attacked(self.study.profile.compared, self.settings.bridged[0])
         student = base.distilled("poisoned", "random", "cosine")
         sources = {"clean data": "", f"other people's data ({self.settings.others})": self.settings.others}
+        # The student has no objective of its own.
+        alone = {"distillation.nt_xent_weight": 0.0, "distillation.steps": self.settings.encoder_steps}
         points = [
-            (data, student, {"defender.source": source, **ENCODER_BRIDGE})
+            (data, student, {"defender.source": source, **alone})
             for data, source in {**sources, "one picture": PICTURE}.items()
         ]
         return [("attacked encoder", base, None), *points]

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 from distill_lib.datafree.cmi import CMIConfig, cmi
 from distill_lib.datafree.generator import GeneratorConfig
-from distill_lib.datafree.ood import OODConfig, answers, beta_quantiles, mixed, ood
+from distill_lib.datafree.ood import OODConfig, answer, beta_quantiles, mixed, ood
 from distill_lib.datafree.zskt import ZSKTConfig, zskt
 from distill_lib.tools.bench.clock import now
 from distill_lib.tools.bench.library import Stamps, timed
 from distill_lib.tools.bench.pairs import Run
 from distill_lib.tools.bench.setup import Setup
 from distill_lib.training.loop import Schedule, Watch
+from distill_lib.vision.features import to_unit
 from distill_lib.vision.wide_resnet import folded
 
 # Of `quick`, the fewest: over these epochs the one pass is spread in which the teacher is asked about all patches.
@@ -48,7 +49,7 @@ def fixed_ood_steps(setup: Setup) -> Run:
 
     def run(steps: int) -> float:
         start = now(setup.device)
-        answers(teacher, mixed(images[: config.schedule.batch], shares, 0), keep_maps=False)
+        answer(teacher, to_unit(mixed(images[: config.schedule.batch], shares, 0)))
         return (now(setup.device) - start) / OOD_EPOCHS + steps_alone(steps)
 
     return run
