@@ -17,6 +17,7 @@ Python environment in .venv, unless an active one has everything that the study 
   --seeds SEEDS     seeds in place of the profile's: 3 or 0-5 or 0,2,4
   --only NOTEBOOKS  only these notebooks and what they need: 01_attack,04_loss
   --device DEVICE   auto, cpu, cuda or cuda:N in place of the profile's
+  --workers N       cells computed at once; one a core by default (at most 4), one on a GPU
   --data-dir PATH   the folder of image archives (PATH/<name>/train.npz and test.npz) and downloads
   --list            list the jobs (of all profiles, or of --profile) and stop
   --dry-run         say which jobs would run and which are done, and stop
@@ -30,10 +31,10 @@ for word in "$@"; do
   case $word in
     --help|-h) show_help; exit 0 ;;
     --setup) setup_only=yes ;;
-    --profile|--seeds|--only|--device|--data-dir|--list|--dry-run) ;;
-    --profile=*|--seeds=*|--only=*|--device=*|--data-dir=*) ;;
+    --profile|--seeds|--only|--device|--workers|--data-dir|--list|--dry-run) ;;
+    --profile=*|--seeds=*|--only=*|--device=*|--workers=*|--data-dir=*) ;;
     -[!0-9]*) echo "run_all.sh: unknown option '$word'; allowed: --profile, --seeds, --only, --device," \
-              "--data-dir, --setup, --list, --dry-run, --help" >&2; exit 2 ;;
+              "--workers, --data-dir, --setup, --list, --dry-run, --help" >&2; exit 2 ;;
   esac
 done
 

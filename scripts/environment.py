@@ -33,7 +33,7 @@ LOCK = ROOT / "requirements.lock"
 BUILDING = "building"
 BASE = sys._base_executable  # not sys.executable: where that is in `.venv`, it is deleted before it is needed
 IS_SUPPORTED = "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))"
-IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where the module is not named as the package
+IMPORT_NAMES = {"scikit-learn": "sklearn", "pytest-xdist": "xdist"}  # where the module is not named as the package
 
 
 class SetupError(Exception):
@@ -166,7 +166,10 @@ def find_uv() -> str | Path | None:
 
 def with_uv() -> bool:
     uv = find_uv()
-    return bool(uv) and call(uv, "pip", "install", "--python", PYTHON, "--require-hashes", "-r", LOCK)
+    # Compiled once, as pip does it: where Python may not write beside its modules, each process would do it anew, and
+    # a study of many processes would spend ten seconds of every one on it.
+    options = ["--python", PYTHON, "--require-hashes", "--compile-bytecode"]
+    return bool(uv) and call(uv, "pip", "install", *options, "-r", LOCK)
 
 
 def show_repository() -> None:

@@ -2,9 +2,9 @@
 
     python scripts/tune_losses.py quick --seeds 100 101
 
-Every loss is tried at its start value and a factor of 10 below and above it, within the recipe (fine-tuned teacher,
-warm-up student), on the main attack's compared downstream set. The best mean of ACC - ASR on validation images is
-chosen; no test image is looked at. Writes results/<profile>/tuning.csv and prints what to put into the profile.
+Every loss is tried at its start value and at factors of 10 and 100 below and above it, within the recipe (fine-tuned
+teacher, warm-up student), on the main attack's compared downstream set. The best mean of ACC - ASR on validation images
+is chosen; no test image is looked at. Writes results/<profile>/tuning.csv and prints what to put into the profile.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pandas
 from distill_lib.distillation.losses import resolve
 from distill_lib.study.session import open_study, repository
 
-FACTORS = (0.1, 1.0, 10.0)
+FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)
 # The common 0.02 for CC fits the product of neighbours that the release computes; the correlation matrices of
 # L2-normalised outputs differ by about 0.01, so that the search starts where the term is as large as the others'.
 STARTS = {"cc": 100.0, "kd": 10.0}

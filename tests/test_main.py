@@ -62,6 +62,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "study", FakeStudy)
     monkeypatch.setattr(command.main, "__defaults__", (tmp_path,))
     monkeypatch.setattr(command, "end_on_sigterm", lambda: None)
+    monkeypatch.delenv("DISTILL_RUNS", raising=False)
     return tmp_path
 
 
@@ -99,6 +100,12 @@ def test_a_run_ends_with_the_headline_and_writes_the_manifest(repository, ran, c
     assert (manifest["configuration"], list(manifest["jobs"])) == ("quick", ["01_a", "02_b"])
 
 
+def test_the_store_that_notebooks_use_is_the_run_s_too(repository, ran, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("DISTILL_RUNS", str(tmp_path / "elsewhere"))
+    assert answer(capsys, "run")[0] == 0
+    assert ran.place.runs == tmp_path / "elsewhere"
+
+
 def test_a_run_that_did_nothing_writes_nothing(repository, ran, capsys):
     ran.status = "unchanged"
     code, out, _ = answer(capsys, "run")
@@ -123,13 +130,15 @@ def test_options_reach_the_jobs(repository, ran, capsys):
         "notebooks/02_b.ipynb",
         "--device",
         "cpu",
+        "--workers",
+        "3",
         "--data-dir",
         str(folder),
     ]
     assert answer(capsys, "run", *options)[0] == 0
     assert [job.name for job in ran.jobs] == ["01_a", "02_b"]  # what it needs comes along
     assert ran.jobs[1].parameters == {"profile": "quick", "seeds": [0, 1, 7], "device": "cpu"}
-    assert ran.place.env == {"DISTILL_DATA": str(folder)}
+    assert ran.place.env == {"DISTILL_DATA": str(folder), "DISTILL_WORKERS": "3"}
 
 
 def test_only_takes_commas_and_words(repository, ran, capsys):
@@ -170,6 +179,7 @@ def test_a_dry_run_says_what_would_run(repository, capsys):
         ("--nosuch", "unrecognized arguments: --nosuch"),
         ("--prof quick", "unrecognized arguments: --prof quick"),
         ("--data-dir /nonexistent", "--data-dir '/nonexistent' is not a folder"),
+        ("--workers 0", "the number of workers is '0'; allowed: a whole number from 1 up"),
         ("--device abacus", "unknown device 'abacus'; allowed: auto, cpu, cuda"),
         ("--device cuda:99", "'cuda:99'"),
     ],
@@ -201,7 +211,7 @@ def test_an_interrupted_run_is_exit_code_130(repository, capsys, monkeypatch):
 def test_help_names_every_option(capsys):
     code, out, _ = answer(capsys, "run", "--help")
     assert code == 0
-    for option in ("--profile", "--seeds", "--only", "--device", "--data-dir", "--list", "--dry-run"):
+    for option in ("--profile", "--seeds", "--only", "--device", "--workers", "--data-dir", "--list", "--dry-run"):
         assert option in out
 
 

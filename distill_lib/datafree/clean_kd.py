@@ -89,7 +89,7 @@ def clean_kd(
             maps = teacher.trunk(views)
             taught = teacher.tail(maps)
         learned = student(views)
-        gap = guard.divergence(maps, taught, learned, config.temperature, config.mean)
+        gap = guard.divergence(guard.suspects(maps, taught), taught, learned, config.temperature, config.mean)
         return {
             "kl": config.alpha * config.temperature**2 * gap,
             "cross_entropy": (1 - config.alpha) * cross_entropy(learned, labels[rows]),

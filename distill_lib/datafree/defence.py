@@ -82,21 +82,27 @@ class Guard:
             return {}
         return {"sv": self.vaccine.generator_term(maps, logits, mean) if self.vaccine.active else logits.new_zeros(())}
 
+    def suspects(self, maps: Tensor, taught: Tensor) -> Tensor | None:
+        """Which images of the teacher's maps after `block2` and logits are suspicious, bool (B,).
+
+        None while no vaccine is at work; from then on an image's answer stays the same.
+        """
+        return self.vaccine.suspects(maps, taught) if self.vaccine is not None and self.vaccine.active else None
+
     def divergence(
-        self, maps: Tensor, taught: Tensor, learned: Tensor, temperature: float = 1.0, mean: str = "batch"
+        self, suspects: Tensor | None, taught: Tensor, learned: Tensor, temperature: float = 1.0, mean: str = "batch"
     ) -> Tensor:
         """Mean KL(T || S) of a batch of images that no generator made, suspicious ones weighed down.
 
         Args:
-            maps: The teacher's after `block2`.
+            suspects: Of the batch.
             taught: Logits (B, classes) of the teacher.
             learned: Of the student.
             temperature: T.
             mean: Convention of the mean.
         """
         values = divergences(taught, learned, temperature)
-        weighed = self.vaccine is not None and self.vaccine.active
-        average = self.vaccine.weigh(values, maps, taught) if weighed else values.mean()
+        average = values.mean() if suspects is None else self.vaccine.weigh(values, suspects)
         return scale(mean, taught.shape[1]) * average
 
     def student_terms(self, turn: int, images: Tensor) -> dict[str, Tensor]:

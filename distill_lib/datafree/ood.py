@@ -91,15 +91,19 @@ def ood(
     known = None
     if config.fixed:
         images = images if shares is None else mixed(images, shares, seed)
-        known, shares = answers(teacher, images, keep_maps=config.defence.sv is not None), None
+        known, shares = Known(teacher, images, guard), None
 
     def views(rows: Tensor, source: Generator) -> Tensor:
         plain = to_unit(images[rows])
         return plain if shares is None else cutmix(plain, shares, source)
 
     def terms(views: Tensor, rows: Tensor) -> dict[str, Tensor]:
-        maps, taught = answer(teacher, views) if known is None else (each[rows] for each in known)
-        gap = guard.divergence(maps, taught, student(views), config.temperature, config.mean)
+        if known is None:
+            maps, taught = answer(teacher, views)
+            suspects = guard.suspects(maps, taught)
+        else:
+            suspects, taught = known.suspects(rows), known.logits[rows]
+        gap = guard.divergence(suspects, taught, student(views), config.temperature, config.mean)
         return {"kl": config.temperature**2 * gap}
 
     return train_on_images(student, guard, views, terms, len(images), config.schedule, seed, watch)
@@ -112,11 +116,29 @@ def answer(teacher: nn.Module, views: Tensor) -> tuple[Tensor, Tensor]:
     return maps, teacher.tail(maps)
 
 
-def answers(teacher: nn.Module, images: Tensor, keep_maps: bool) -> tuple[Tensor, Tensor]:
-    """The teacher's maps and logits of uint8 images (N, 3, H, W); maps are (N, 0) where nobody needs them."""
-    parts = [answer(teacher, to_unit(part)) for part in images.split(CHUNK)]
-    maps = torch.cat([each for each, _ in parts]) if keep_maps else images.new_zeros(len(images), 0)
-    return maps, torch.cat([logits for _, logits in parts])
+class Known:
+    """The teacher's answers to images that stay as they are, and which of them are suspicious: found once.
+
+    Args:
+        teacher: A frozen `WideResNet`.
+        images: uint8 (N, 3, H, W).
+        guard: What suspects.
+    """
+
+    def __init__(self, teacher: nn.Module, images: Tensor, guard: Guard):
+        parts = [answer(teacher, to_unit(part)) for part in images.split(CHUNK)]
+        self.logits = torch.cat([logits for _, logits in parts])
+        self.guard, self._mask = guard, None
+        self._parts = parts if guard.vaccine else []
+
+    def suspects(self, rows: Tensor) -> Tensor | None:
+        """Which images of these rows (B,) are suspicious, bool (B,); None while no vaccine is at work."""
+        if self._mask is None:
+            found = [self.guard.suspects(maps, logits) for maps, logits in self._parts]
+            if not found or found[0] is None:
+                return None
+            self._mask, self._parts = torch.cat(found), []
+        return self._mask[rows]
 
 
 def mixed(images: Tensor, shares: Tensor, seed: int) -> Tensor:

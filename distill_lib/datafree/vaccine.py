@@ -165,10 +165,13 @@ class Vaccine(nn.Module):
         values = masked_mean(self.divergences(shuffled, logits), suspicious(shuffled, logits))
         return -self.config.weight * scale(mean, logits.shape[1]) * values
 
-    def weigh(self, values: Tensor, maps: Tensor, logits: Tensor) -> Tensor:
-        """Mean of a batch's divergences (B,) with the suspicious images weighed down: `variant`."""
-        with torch.no_grad():
-            mask = suspicious(self.logits(maps), logits)
+    @torch.no_grad()
+    def suspects(self, maps: Tensor, logits: Tensor) -> Tensor:
+        """Which images are suspicious, bool (B,), of the teacher's maps after `block2` and its logits."""
+        return suspicious(self.logits(maps), logits)
+
+    def weigh(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Mean of a batch's divergences (B,) with the suspicious images (`mask`, bool) weighed down: `variant`."""
         return WEIGHTINGS[self.config.variant](values, mask, self.config)
 
     @torch.no_grad()

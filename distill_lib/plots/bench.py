@@ -15,6 +15,10 @@ LOOPS = {
     "distillation_step": "distillation step",
     "head_training": "head training",
     "head_training_cached": "head training, both cached",
+    "ood_step": "OOD step",
+    "ood_step_fixed": "OOD step, teacher asked once",
+    "zskt_turn": "ZSKT turn",
+    "cmi_round": "CMI round",
 }
 ALL_CORES = "_all_cores"
 LIMITS = {

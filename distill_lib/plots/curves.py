@@ -1,5 +1,6 @@
 """Sweeps: ACC and ASR along a setting that varies, one row of panels a sweep, one line a cell."""
 
+import textwrap
 from typing import Any
 
 import pandas as pd
@@ -157,7 +158,7 @@ def _panel(ax: Axes, panel: dict, rate: str, marks: dict) -> None:
             _spread(ax, place, each, colour)
     ax.set_xticks(range(len(panel["x"])), [name(x) for x in panel["x"]])
     ax.set_xlim(-0.4, len(panel["x"]) - 0.6)
-    ax.set_xlabel(panel["axis"])
+    ax.set_xlabel(textwrap.fill(panel["axis"], 42))
     ax.set_ylabel(RATES[rate])
     ax.margins(y=0.12)
     if rate == "asr":

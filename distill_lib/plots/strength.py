@@ -75,6 +75,10 @@ def alt_strength(numbers: dict) -> str:
     return f"{start}. {'; '.join(parts) or 'Nothing tuned yet'}."
 
 
+def _short(weight: float) -> str:
+    return f"{weight / 1000:g}k" if weight >= 1000 else f"{weight:g}"
+
+
 def _panel(ax: Axes, panel: dict) -> None:
     for rate, (colour, marker, dashes, label) in RATES.items():
         means = [each["mean"] for each in panel[rate]]
@@ -88,7 +92,7 @@ def _panel(ax: Axes, panel: dict) -> None:
     ax.set_xscale("log")
     low, high = min(panel["weights"]), max(panel["weights"])
     ax.set_xlim(low / 2, high * 2)
-    ax.set_xticks(panel["weights"], [f"{weight:g}" for weight in panel["weights"]])
+    ax.set_xticks(panel["weights"], [_short(weight) for weight in panel["weights"]])
     ax.minorticks_off()
     for key, dots in (("chosen", "-"), ("released", ":")):
         if panel[key] and low / 2 <= panel[key] <= high * 2:

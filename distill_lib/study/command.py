@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from distill_lib.errors import UsageError
 from distill_lib.study import runner
 from distill_lib.study.display import duration
-from distill_lib.study.jobs import Job, ProfileLike, expand, parse_seeds
+from distill_lib.study.jobs import Job, ProfileLike, expand, parse_seeds, parse_workers
 from distill_lib.study.manifest import write_manifest
+from distill_lib.study.store import runs_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="these notebooks (01_attack,04_loss) and what they need",
     )
     add("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; the profile's own by default")
+    add("--workers", metavar="N", help="cells computed at once; one a core by default (at most 4), one on a GPU")
     add("--data-dir", metavar="FOLDER", help="folder of the image archives and downloads")
     add("--list", action="store_true", help="list the jobs (of all profiles, or of --profile) and stop")
     add("--dry-run", action="store_true", help="say which jobs would run and which are done, and stop")
@@ -79,8 +81,9 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> int:
 
         resolve_device(args.device)
     the.check(profile, args.device, data_dir)
-    env = {} if data_dir is None else {"DISTILL_DATA": str(data_dir)}
-    place = runner.Place(root, root / "runs", lambda job: the.fingerprint(profile, job, data_dir), env)
+    env = {"DISTILL_DATA": data_dir, "DISTILL_WORKERS": args.workers and parse_workers(args.workers)}
+    env = {name: str(value) for name, value in env.items() if value is not None}
+    place = runner.Place(root, runs_folder(root), lambda job: the.fingerprint(profile, job, data_dir), env)
     if args.dry_run:
         for planned in runner.plan(jobs, place):
             print(f"{'unchanged' if planned.record else 'would run'}: {_described(planned.job)}")

@@ -160,6 +160,7 @@ STAGES = ("clean", "attacked")
 SWEEP_FIGURES = ("robustness", "harm")
 CELL_SETTINGS = ("distillation.teacher", "distillation.student", "distillation.loss")  # a cell's name says these
 Scalar = bool | int | float | str
+Setting = Scalar | list  # a list: a colour, say
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Sweep:
     axis: str
     vary: dict[str, tuple[Scalar, ...]]
     cells: tuple[str, ...]
-    fixed: dict[str, Scalar] = field(default_factory=dict)
+    fixed: dict[str, Setting] = field(default_factory=dict)
     attack: str = ""
     figure: str = "robustness"
     panels: tuple[str, ...] = ()
@@ -205,7 +206,7 @@ class Sweep:
         for cell in self.cells:
             check_cell(cell, f"cell of sweep {self.name!r}", (*STAGES, RECIPE, *DEFENCES))
 
-    def points(self) -> list[dict[str, Scalar]]:
+    def points(self) -> list[dict[str, Setting]]:
         """The settings of each point, in the order of the values; the last key varies fastest."""
         combined = itertools.product(*self.vary.values())
         return [{**self.fixed, **dict(zip(self.vary, values, strict=True))} for values in combined]
@@ -223,7 +224,7 @@ class Recipe:
 
     name: str
     cell: str
-    settings: dict[str, Scalar] = field(default_factory=dict)
+    settings: dict[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self):
         check_cell(self.cell, f"cell of recipe {self.name!r}", (RECIPE, *DEFENCES))
@@ -391,11 +392,16 @@ class Profile:
     def off(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Those of the settings, by dotted key, that differ from the profile's own."""
         values = dataclasses.asdict(self)
-        return {key: value for key, value in settings.items() if _at(values, key.split(".")) != value}
+        return {key: value for key, value in settings.items() if _at(values, key.split(".")) != _as_held(value)}
 
 
 def _among(seeds: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(seed for seed in seeds if seed in others)
+
+
+def _as_held(value: Any) -> Any:
+    """A setting as a dataclass holds it: lists are tuples there."""
+    return tuple(map(_as_held, value)) if isinstance(value, list) else value
 
 
 def _at_least(name: str, value: float, least: float) -> None:

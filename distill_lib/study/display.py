@@ -19,10 +19,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def progress_text(state: dict[str, Any] | None) -> str:
-    """A reported state as text: stage, step of steps, epoch of epochs, loss, time left of the stage."""
-    if not state:
-        return "starting"
+def progress_text(states: list[dict[str, Any]]) -> str:
+    """Reported states as text: of each the stage, step of steps, epoch of epochs, loss, time left of the stage."""
+    return " | ".join(map(_text, states)) or "starting"
+
+
+def _text(state: dict[str, Any]) -> str:
     parts = [state["stage"] + (f" {state['step']}/{state['steps']}" if state["steps"] else "")]
     if state.get("epoch"):
         parts.append(f"epoch {math.ceil(state['epoch'])}/{math.ceil(state['epoch'] * state['steps'] / state['step'])}")

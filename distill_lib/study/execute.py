@@ -13,13 +13,12 @@ import resource
 import shutil
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from distill_lib.errors import UsageError
-from distill_lib.study import cost, parameters, store
+from distill_lib.study import cost, parameters, processes, store
 
 CODES = {"done": 0, "error": 1, "usage": 2, "cell": 3, "kernel": 4, "timeout": 5, "result": 6}
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of the cells that papermill adds
@@ -58,15 +57,10 @@ def _end_with(parent: int | None) -> None:
             kernel.LocalEngine.kill()
         os._exit(128 + signal.SIGTERM)
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        end()
-
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     if parent:
-        threading.Thread(target=watch, daemon=True).start()
+        processes.end_with(parent, end)
 
 
 def _run(job: dict[str, Any], folder: Path) -> None:

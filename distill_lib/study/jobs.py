@@ -91,3 +91,14 @@ def parse_seeds(text: str) -> list[int]:
             raise UsageError(f"--seeds {text!r} is not a list of seeds; allowed: {allowed}")
         seeds.update(range(first, last + 1))
     return sorted(seeds)
+
+
+def parse_workers(text: str) -> int:
+    """How many processes compute at once.
+
+    Raises:
+        UsageError: If that is no whole number from 1 up.
+    """
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise UsageError(f"the number of workers is {text!r}; allowed: a whole number from 1 up")
+    return int(text)

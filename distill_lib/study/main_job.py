@@ -76,7 +76,7 @@ class MainJob:
     def _own_figures(self, stem: str) -> list[str]:
         """Figures that a notebook makes for some profiles alone."""
         curve = ["harm"] if any(sweep.figure == "harm" for sweep in self.profile.sweeps) else []
-        own = {"01_attack": [f"trigger_{attack}" for attack in self.profile.further], "05_analysis": curve}
+        own = {"01_attack": [f"trigger_{attack}" for attack in self.profile.further], "06_robustness": curve}
         return own.get(stem, [])
 
 

@@ -65,14 +65,19 @@ def necessity(study: Study, bases: list[Cell]) -> pandas.DataFrame:
         `peak_device_mb`: the price of the defence with its teacher and warm-up. The last four are empty for seeds whose
         encoders are not in this store. Only seeds that every row of a set has are in the table.
     """
-    rows = pandas.concat([_priced(study, bases, each) for each in ingredients(study)], ignore_index=True)
+    parts = ingredients(study)
+    study.prepare([(cell, each.settings) for each in parts for cell in _cells(study, bases, each)])
+    rows = pandas.concat([_priced(study, bases, each) for each in parts], ignore_index=True)
     shared = [shared_seeds(found, ["row"]) for _, found in rows.groupby(list(SCOPE), sort=False)]
     return pandas.concat([rows.iloc[:0], *shared])[["row", *DISTILLATION_COLUMNS, *PRICE_COLUMNS]]
 
 
+def _cells(study: Study, bases: list[Cell], one: Ingredient) -> list[Cell]:
+    return study.recipe(bases, **one.changes) if one.cell == RECIPE else named(study, bases, one.cell)
+
+
 def _priced(study: Study, bases: list[Cell], one: Ingredient) -> pandas.DataFrame:
-    cells = study.recipe(bases, **one.changes) if one.cell == RECIPE else named(study, bases, one.cell)
-    rows = everywhere(study, cells, one.settings)
+    rows = everywhere(study, _cells(study, bases, one), one.settings)
     found = prices(study, map(cell_of, rows.to_dict("records")), one.settings, one.free).astype({"seed": int})
     identity = ["attack", "downstream", "seed"]
     return rows.merge(found[[*identity, *PRICE_COLUMNS]], "left", identity).assign(row=one.row)

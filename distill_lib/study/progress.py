@@ -56,6 +56,22 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def beside(path: Path, process: int) -> Path:
+    """Where another process says how far it is, of those that one job computes in."""
+    return path.with_name(f"{path.stem}.{process}{path.suffix}")
+
+
+def read_all(path: Path, within: float = 60.0) -> list[dict[str, Any]]:
+    """What was last written there and beside it: by the processes that are at work.
+
+    Those have written in the last `within` seconds and not ended their stage; where there is none, the last that wrote.
+    """
+    found = [read(each) for each in sorted(path.parent.glob(f"{path.stem}*{path.suffix}"))]
+    states = sorted((state for state in found if state), key=lambda state: state["updated"])
+    going = [s for s in states if s["updated"] > time.time() - within and (not s["steps"] or s["step"] < s["steps"])]
+    return going or states[-1:]
+
+
 def seconds_left(state: dict[str, Any]) -> float | None:
     """The stage's time left at its mean speed since it started or resumed; None where nothing tells."""
     done = state["step"] - state["first"]

@@ -139,7 +139,7 @@ def _supervise(folder: Path, root: str, show: Callable[[str], None]) -> int:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return worker.wait(timeout=0.2)
-            show(progress_text(progress.read(folder / "progress.json")))
+            show(progress_text(progress.read_all(folder / "progress.json")))
     finally:
         worker.terminate()  # nothing where it has ended
         try:

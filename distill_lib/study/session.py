@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -26,15 +27,17 @@ from distill_lib.study.datafree.stale import checker as datafree_checker
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
 from distill_lib.study.stale import checker, known_facts
-from distill_lib.study.store import Artefact, Store, write_json, writing
+from distill_lib.study.store import Artefact, Store, runs_folder, write_json, writing
 from distill_lib.study.undistillable.cells import UNDISTILLABLE_COLUMNS, UNDISTILLABLE_SWEEP_COLUMNS
 from distill_lib.study.undistillable.stale import checker as undistillable_checker
+from distill_lib.study.workers import ALONE, Task, Workers, encoders, floor, how_many, measurement, target_class
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, placebo
 
 TUNING_COLUMNS = ["loss", "weight", "seed", "acc", "asr", "n_test"]
+PROGRESS = "DISTILL_PROGRESS"
 COLUMNS = {
     "distillation": DISTILLATION_COLUMNS,
     "sweeps": SWEEP_COLUMNS,
@@ -56,10 +59,11 @@ def open_study(
     device: str = "auto",
     overrides: dict[str, Any] | None = None,
 ) -> "Study":
-    """Open the study; this is the one place that looks at environment variables.
+    """Open the study, as these arguments and the environment say.
 
-    DISTILL_RUNS (the store, default `runs`), DISTILL_DATA (folder of image archives), DISTILL_CHECKPOINT_S (seconds
-    between checkpoints), DISTILL_RESULT and DISTILL_PROGRESS (set by the runner).
+    Environment variables: DISTILL_RUNS (the store, default `runs`), DISTILL_DATA (folder of image archives),
+    DISTILL_CHECKPOINT_S (seconds between checkpoints), DISTILL_WORKERS (processes that compute at once), DISTILL_RESULT
+    and DISTILL_PROGRESS (set by the runner).
 
     Args:
         profile: Name of a profile, or a TOML file.
@@ -81,8 +85,12 @@ def open_study(
         own = getattr(settings, name)
         settings = replace(settings, **{name: own and own.on(tuple(seeds))})
     settings = settings.on(tuple(seeds) or settings.seeds)
-    result = os.environ.get("DISTILL_RESULT")
-    return Study(open_stages(settings, device), repository(), Path(result) if result else None, bool(overrides))
+    result, progress = (Path(os.environ[name]) if name in os.environ else None for name in ("DISTILL_RESULT", PROGRESS))
+    stages = open_stages(settings, device)
+    workers = Workers(how_many(os.environ.get("DISTILL_WORKERS"), stages.device), progress)
+    if stages.device.type == "cpu":  # the same bits wherever a cell is computed: threads round sums otherwise
+        torch.set_num_threads(workers.threads)
+    return Study(stages, repository(), result, bool(overrides), workers)
 
 
 def _only(settings: Profile, attack: str) -> Profile:
@@ -101,8 +109,8 @@ def open_stages(
 ) -> Stages:
     """The stages of a profile in the store of a repository (`root`, or where we are); `auto`: the profile's device."""
     data = data_dir or os.environ.get("DISTILL_DATA")
-    runs = Path(os.environ.get("DISTILL_RUNS", (root or repository()) / "runs"))
-    progress = Path(os.environ.get("DISTILL_PROGRESS", runs / "progress.json"))
+    runs = runs_folder(root or repository())
+    progress = Path(os.environ.get(PROGRESS, runs / "progress.json"))
     where = resolve_device(settings.device if device == "auto" else device)
     stages = Stages(settings, Store(runs, Reporter(progress)), where, Path(data) if data else None)
     stages.checkpoint_s = float(os.environ.get("DISTILL_CHECKPOINT_S", stages.checkpoint_s))
@@ -142,6 +150,7 @@ class Study:
     Attributes:
         stages: What makes the artefacts.
         profile: All settings.
+        workers: What computes several cells at once.
         VERDICT_COLUMNS: What a notebook shows of the verdicts.
     """
 
@@ -149,8 +158,8 @@ class Study:
         "claim", "attack", "downstream", "verdict", "comparison", "effect", "low", "high", "n", "p",
     ]  # fmt: skip
 
-    def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool):
-        self.stages, self.profile, self.root = stages, stages.profile, root
+    def __init__(self, stages: Stages, root: Path, result: Path | None, trial: bool, workers: Workers = ALONE):
+        self.stages, self.profile, self.root, self.workers = stages, stages.profile, root, workers
         self._result, self._trial = result, trial
         self._rows: dict[str, list[dict]] = {name: [] for name in COLUMNS}
         self._figures: list[str] = []
@@ -179,8 +188,12 @@ class Study:
 
     def everywhere(self) -> list[Cell]:
         """The attacked encoder of each attack, downstream set and seed."""
+        return self._attacked(self._places())
+
+    def _places(self) -> list[tuple[str, int, str]]:
+        """Downstream set, seed and attack of each attacked encoder."""
         return [
-            self.attacked(name, seed, attack)
+            (name, seed, attack)
             for attack, sets in self.attacks().items()
             for name in sets.downstream
             for seed in sets.seeds
@@ -188,12 +201,19 @@ class Study:
 
     def compared(self) -> list[Cell]:
         """The attacked encoders on which teachers, students, losses and defences are compared."""
-        return [
-            self.attacked(sets.compared, seed, attack)
+        return self._attacked(
+            (sets.compared, seed, attack)
             for attack, sets in self.attacks().items()
             if sets.compared
             for seed in sets.compared_seeds
-        ]
+        )
+
+    def _attacked(self, places: Iterable[tuple[str, int, str]]) -> list[Cell]:
+        """The attacked cells of downstream sets, seeds and attacks: a target that must be found takes the encoder."""
+        places = list(places)
+        tasks = [Task(self.under(attack).profile, target_class, (name, seed)) for name, seed, attack in places]
+        self.workers.run(self.stages, tasks)
+        return [self.attacked(*place) for place in places]
 
     def under(self, attack: str, settings: dict[str, Any] | None = None) -> Stages:
         """The stages of one attack, perhaps with other settings by dotted key."""
@@ -215,6 +235,30 @@ class Study:
 
     # ---- results -----------------------------------------------------------------------------------------------
 
+    def prepare_attacks(self) -> None:
+        """Make every encoder, before and after its attack, several at once.
+
+        Worth a call before the first `everywhere`: naming a cell takes its target, and a target that is found with the
+        attacked encoder would have this one made while other cores have nothing to do.
+        """
+        tasks = [Task(self.under(attack).profile, encoders, (name, seed)) for name, seed, attack in self._places()]
+        self.workers.run(self.stages, tasks)
+
+    def prepare(self, wanted: Iterable[tuple[Cell, dict[str, Any] | None]], on: str = "test") -> None:
+        """Make what measuring these cells takes, several at once; `measure` finds it then.
+
+        Worth a call of its own before several of `measure`, each of a cell or two.
+
+        Args:
+            wanted: Cells, each with other settings of the profile by dotted key, or None.
+            on: `test` or `validation` images.
+        """
+        self.workers.run(self.stages, self.tasks(wanted, on))
+
+    def tasks(self, wanted: Iterable[tuple[Cell, dict[str, Any] | None]], on: str = "test") -> list[Task]:
+        """What `prepare` makes, a task a cell: to be made among other tasks."""
+        return [Task(self.under(cell.attack, off).profile, measurement, (cell, on)) for cell, off in wanted]
+
     def measure(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None, **named: Any) -> pandas.DataFrame:
         """Make what is missing and measure it; the rows, one a cell, by the profile's primary probe.
 
@@ -225,7 +269,8 @@ class Study:
             settings: Other settings of the profile, by dotted key: {"defender.share": 0.05}.
             named: What is off the defaults by another name.
         """
-        rows = []
+        rows, cells = [], list(cells)
+        self.prepare([(cell, settings) for cell in cells])
         for cell in cells:
             cell, measured = self._measured(cell, settings)
             rows.append(self._rows_of(cell, measured, {**(settings or {}), **named}))
@@ -233,7 +278,8 @@ class Study:
 
     def validated(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
         """The same rows on validation images, to choose settings by; they go into no table."""
-        rows = []
+        rows, cells = [], list(cells)
+        self.prepare([(cell, settings) for cell in cells], "validation")
         for cell in cells:
             cell, measured = self._measured(cell, settings, "validation")
             rates = measured.metrics[self.profile.evaluation.probe]
@@ -243,17 +289,15 @@ class Study:
     def _measured(self, cell: Cell, settings: dict[str, Any] | None = None, on: str = "test") -> tuple[Cell, Artefact]:
         """A cell, with the target that its attack has under the settings, and its measurement."""
         stages = self.under(cell.attack, settings)
-        if not stages.backdoor.settled:  # another encoder may have another target
-            cell = replace(cell, target=stages.target(cell.downstream, cell.seed))
+        cell = stages.aimed(cell)
         return cell, stages.measured(cell, on=on)
 
     def random(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """The same rates with random weights in the encoder's place: what the head can do by itself."""
-        rows = []
+        rows, cells = [], list(cells)
+        self.workers.run(self.stages, [Task(self.under(cell.attack).profile, floor, (cell,)) for cell in cells])
         for cell in cells:
-            stages = self.under(cell.attack)
-            measured = stages.measured(cell, encoder=stages.untrained(cell.seed))
-            rows.append(self._rows_of(cell, measured, {"encoder": "random"}))
+            rows.append(self._rows_of(cell, floor(self.under(cell.attack), cell), {"encoder": "random"}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
 
     def whole(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:

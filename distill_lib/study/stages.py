@@ -219,6 +219,10 @@ class Stages:
         """The target class: a setting, or found on training images where the attack does not choose it."""
         return self.backdoor.target(self, seed, downstream)
 
+    def aimed(self, cell: Cell) -> Cell:
+        """The cell with the target class that its attack has under these settings: another encoder may have another."""
+        return cell if self.backdoor.settled else replace(cell, target=self.target(cell.downstream, cell.seed))
+
     def references(self, downstream: str, seed: int) -> list[int]:
         """Rows of downstream training images that triggered images are to look like, the first above all."""
         return self.backdoor.references(self, seed, downstream)

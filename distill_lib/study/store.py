@@ -32,6 +32,11 @@ UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 RESERVED = ("locks", "tmp", "partial", "notebooks", "failed")  # folders of the root that hold no artefacts
 
 
+def runs_folder(root: Path) -> Path:
+    """Where the store of a repository lies: in the folder that DISTILL_RUNS names, or in its `runs`."""
+    return Path(os.environ.get("DISTILL_RUNS", root / "runs")).resolve()
+
+
 def plain(value: Any, where: str = "config") -> Any:
     """The value as JSON has it (tuples as lists); a TypeError names what JSON cannot hold exactly."""
     if isinstance(value, dict) and all(type(name) is str for name in value):
@@ -84,12 +89,21 @@ def writing(folder: Path, codes: frozenset[int] = UNWRITABLE) -> Iterator[None]:
         ) from error
 
 
+class Busy(Exception):
+    """Another process has held a lock for longer than one had the patience to wait."""
+
+
 @contextlib.contextmanager
-def exclusive(root: Path, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def exclusive(
+    root: Path, name: str, waiting: Callable[[], None] = lambda: None, patience: float | None = None
+) -> Iterator[Path]:
     """Hold the lock `root/locks/<name>.lock`, with a temporary folder that is removed at the end.
 
     The folder's name holds host and process, as a process number alone is not unique on a cluster; what a
     killed process of this host left is removed. `waiting` is called where another process holds the lock.
+
+    Raises:
+        Busy: If it holds it for more than `patience` seconds from then on; None: any time.
     """
     from filelock import FileLock, Timeout
 
@@ -103,7 +117,10 @@ def exclusive(root: Path, name: str, waiting: Callable[[], None] = lambda: None)
                 lock.acquire(timeout=0)
             except Timeout:
                 waiting()
-                lock.acquire()
+                try:
+                    lock.acquire(timeout=-1 if patience is None else patience)
+                except Timeout:
+                    raise Busy(name) from None
             last.callback(lock.release)
             for old in (root / "tmp").glob(f"{name}.{host}.*"):
                 shutil.rmtree(old, ignore_errors=True)
@@ -186,12 +203,12 @@ Compute = Callable[[Workspace], tuple[dict[str, Any] | None, dict[str, Any]]]
 
 
 class Store:
-    """Artefacts under `root`; progress goes to `reporter`."""
+    """Artefacts under `root`; progress goes to `reporter`; `patience`: seconds to wait for another process, or None."""
 
     key = staticmethod(key)
 
-    def __init__(self, root: Path | str, reporter: Any = None) -> None:
-        self.root, self.reporter = Path(root), reporter or NullReporter()
+    def __init__(self, root: Path | str, reporter: Any = None, patience: float | None = None) -> None:
+        self.root, self.reporter, self.patience = Path(root), reporter or NullReporter(), patience
 
     def find(self, kind: str, key: str) -> Artefact | None:
         """The finished artefact, or None where it was never made or files of it are missing or cut short."""
@@ -217,6 +234,7 @@ class Store:
 
         Raises:
             UsageError: If the store cannot be written; nothing that was there is touched.
+            Busy: If another process makes it for longer than the store's patience.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", kind) or kind in RESERVED:
             raise ValueError(f"{kind!r} is no name for a kind of artefact")
@@ -226,7 +244,7 @@ class Store:
             elsewhere = functools.partial(
                 self.reporter.report, f"{kind}, made by another process", 0, 0, {}, kind
             )
-            with exclusive(self.root, f"{kind}-{name}", elsewhere) as folder:
+            with exclusive(self.root, f"{kind}-{name}", elsewhere, self.patience) as folder:
                 if not self.find(kind, name):
                     config = {"kind": kind, "version": version, "config": plain(config)}
                     self._compute(folder, self.root / kind / name, config, compute)

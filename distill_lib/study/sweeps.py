@@ -34,12 +34,16 @@ def swept(study: Study, sweep: Sweep) -> pandas.DataFrame:
     Returns:
         Columns: `sweep`, `axis`, `x` and `line` as text, then those of the result table.
     """
+    bases = _bases(study, sweep)
+    return pandas.concat([_point(study, sweep, bases, point) for point in sweep.points()], ignore_index=True)
+
+
+def _bases(study: Study, sweep: Sweep) -> list[Cell]:
+    """The attacked cells that a sweep is measured on."""
     attack = sweep.attack or study.profile.attack
     sets = study.attacks()[attack]
     where = sets.compared or sets.downstream[0]
-    seeds = study.profile.swept_seeds or sets.compared_seeds
-    bases = [study.attacked(where, seed, attack) for seed in seeds]
-    return pandas.concat([_point(study, sweep, bases, point) for point in sweep.points()], ignore_index=True)
+    return [study.attacked(where, seed, attack) for seed in study.profile.swept_seeds or sets.compared_seeds]
 
 
 class Sweeps:
@@ -55,6 +59,10 @@ class Sweeps:
         attack = self.study.profile.attack
         rows = [(s.name, s.attack or attack, _values(s.vary), _values(s.fixed), ", ".join(s.cells)) for s in self.left]
         return pandas.DataFrame(rows, columns=["sweep", "attack", "vary", "fixed", "cells"])
+
+    def prepare(self) -> None:
+        """Make what all sweeps take, several cells at once, before section after section is looked at."""
+        self.study.prepare([each for sweep in self.left for each in _wanted(self.study, sweep)])
 
     def section(self, *names: str) -> pandas.DataFrame | str:
         """Measure the sweeps of these names; means over seeds by value and line. A sentence where there are none."""
@@ -82,6 +90,12 @@ def overview(rows: pandas.DataFrame) -> pandas.DataFrame:
     grouped = shown.groupby(["sweep", "x", "line"], sort=False)
     means = grouped.agg(acc=("acc", "mean"), asr=("asr", "mean"), n=("seed", "nunique")).unstack("line")
     return means.reindex(index).round(1)
+
+
+def _wanted(study: Study, sweep: Sweep) -> list[tuple[Cell, dict[str, Any]]]:
+    """All that a sweep measures, line by line: the points of a line share least."""
+    bases = _bases(study, sweep)
+    return [(cell, point) for name in sweep.cells for point in sweep.points() for cell in named(study, bases, name)]
 
 
 def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any]) -> pandas.DataFrame:
@@ -129,6 +143,7 @@ def tested(study: Study, bases: list[Cell]) -> pandas.DataFrame:
     """
     clean, attacked = (everywhere(study, named(study, bases, stage)) for stage in STAGES)
     recipes = [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *study.profile.recipes]
+    study.prepare([(cell, each.settings) for each in recipes for cell in named(study, bases, each.cell)])
     found = []
     for recipe in recipes:
         rows = everywhere(study, named(study, bases, recipe.cell), recipe.settings)

@@ -65,10 +65,10 @@ class WideBlock(nn.Module):
         self.shortcut = None if inputs == width else nn.Conv2d(inputs, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = torch.relu(self.bn1(x))
+        hidden = torch.relu_(self.bn1(x))
         # Where the width changes, the shortcut too starts from the activation; elsewhere from the raw sum.
         kept = x if self.shortcut is None else self.shortcut(hidden)
-        return kept + self.conv2(torch.relu(self.bn2(self.conv1(hidden))))
+        return kept + self.conv2(torch.relu_(self.bn2(self.conv1(hidden))))
 
 
 class WideResNet(nn.Module):
@@ -107,7 +107,7 @@ class WideResNet(nn.Module):
     def represent(self, maps: Tensor) -> Tensor:
         """Pooled features (B, D), float32, of the maps after `block2`: what the last layer sees."""
         with self._precision(maps):
-            hidden = torch.relu(self.bn(self.block3(maps)))
+            hidden = torch.relu_(self.bn(self.block3(maps)))
         return hidden.float().mean((2, 3))
 
     def tail(self, maps: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from scipy.stats import beta
 from torch import nn
 
 from distill_lib.datafree import defended
+from distill_lib.datafree.defence import DefenceConfig, Guard
 from distill_lib.datafree.divergence import divergences
-from distill_lib.datafree.ood import OODConfig, beta_quantiles, cutmix, mixed, ood
+from distill_lib.datafree.ood import Known, OODConfig, answer, beta_quantiles, cutmix, mixed, ood
 from distill_lib.datafree.picture import PatchConfig, PictureConfig
 from distill_lib.datafree.retrospection import RetrospectionConfig
 from distill_lib.datafree.vaccine import Vaccine, VaccineConfig, suspicious
@@ -45,6 +46,21 @@ def test_none_is_the_plain_training_bit_for_bit(teacher, fresh_student, same, cl
 
     train(nn.ModuleDict({"student": plain}).train(), objective, 32, CONFIG.schedule, 0)
     assert same(ours, plain)
+
+
+def test_what_is_known_of_fixed_images_is_what_each_step_would_ask(teacher, clean):
+    """None before the vaccine is decided; the same images from then on."""
+    guard = Guard(DefenceConfig(sv=VaccineConfig(acceptance=False, start=0.5)), folded(teacher), teacher, 10, 5)
+    known = Known(guard.teacher, clean["images"], guard)
+    rows = torch.tensor([3, 1, 8])
+    assert known.suspects(rows) is None
+    guard.prepare(5, lambda *_: None)
+    maps, logits = answer(guard.teacher, clean["images"] / 255)
+    expected = suspicious(guard.vaccine.logits(maps), logits)
+    assert 0 < int(expected.sum()) < len(expected)
+    assert torch.equal(known.suspects(rows), expected[rows])
+    assert torch.equal(known.suspects(rows.flip(0)), expected[rows.flip(0)])
+    torch.testing.assert_close(known.logits, logits)
 
 
 def test_the_vaccine_weighs_suspicious_images(teacher, fresh_student, clean):

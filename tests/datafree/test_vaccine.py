@@ -113,7 +113,7 @@ def test_weights_of_suspicious_images_by_hand(teacher, unit_images):
     for variant in ("paper", "released"):
         vaccine = Vaccine(teacher, VaccineConfig(acceptance=False, variant=variant, alpha=4.0), seed=0)
         vaccine.decide(lambda: None)
-        got[variant] = vaccine.weigh(values, maps, logits).item()
+        got[variant] = vaccine.weigh(values, vaccine.suspects(maps, logits)).item()
     mask = suspicious(vaccine.logits(maps), logits)
     kept, marked = values[~mask].tolist(), values[mask].tolist()
     assert got["paper"] == pytest.approx((sum(kept) + sum(marked) / 4) / 16)

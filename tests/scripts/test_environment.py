@@ -212,12 +212,12 @@ def test_tests_need_pytest_too(copy):
     plain = copy.run("run_all.sh", "--setup", VIRTUAL_ENV=str(bare))
     assert plain.stdout == f"environment: {bare}/bin/python\n"
     tests = copy.run("run_tests.sh", VIRTUAL_ENV=str(bare))
-    assert f"{bare} lacks pytest, pytest-timeout: passed over" in tests.stderr
+    assert f"{bare} lacks pytest, pytest-timeout, pytest-xdist: passed over" in tests.stderr
     assert copy.installs == 1
 
 
 @pytest.mark.parametrize(
-    ("option", "passed"), [((), "plain"), (("--browser",), "browser"), (("--slurm",), "slurm")]
+    ("option", "passed"), [(("-n", "0"), "plain"), (("--browser",), "browser"), (("--slurm",), "slurm")]
 )
 def test_run_tests_chooses_the_kind_of_tests(copy, option, passed):
     copy.depend_on()

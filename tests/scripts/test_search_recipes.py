@@ -34,7 +34,7 @@ def search():
 
 
 @pytest.fixture
-def asked(tmp_path, monkeypatch):
+def asked(tmp_path, monkeypatch, enter_repository):
     """Measurements are made up, and what was asked for is noted: (attack of the stages, cell, views, on)."""
     noted = []
 
@@ -46,10 +46,7 @@ def asked(tmp_path, monkeypatch):
     monkeypatch.setattr(Stages, "measured", measured)
     found = replace(BACKDOORS["ctrl"], target=lambda stages, seed, downstream: 3 + (stages.profile.defender.cutout > 0))
     monkeypatch.setitem(BACKDOORS, "ctrl", found)
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path)
-    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
-        monkeypatch.delenv(name, raising=False)
+    enter_repository(tmp_path)
     return noted
 
 

@@ -109,7 +109,7 @@ def test_a_sweep_is_plain_data_and_every_combination_is_a_point():
         ({"cells": ["poisoned/random/nosuch"]}, ["loss", "nosuch", "cosine"]),
         ({"panels": ["injection.trigger_size"]}, ["'size'", "injection.trigger_size", "defender.share"]),
         ({"figure": "pie"}, ["'size'", "pie", "robustness, harm"]),
-        ({"attack": "ctrl"}, ["'size'", "ctrl", "badencoder"]),
+        ({"attack": "poisoned_data"}, ["'size'", "poisoned_data", "badencoder"]),
     ],
 )
 def test_a_wrong_sweep_is_refused_by_name(change, words):
@@ -123,6 +123,17 @@ def test_every_word_for_a_line_is_that_of_a_line(name):
     for sweep in load_profile(name).sweeps:
         texts = {f"{k.rpartition('.')[2].replace('_', ' ')} {v}" for k, vs in sweep.vary.items() for v in vs}
         assert set(sweep.words) <= {*sweep.cells, *texts}
+
+
+def test_a_colour_may_be_fixed_and_is_off_where_it_differs():
+    sweep = {**SWEEP, "attack": "poisoned_data", "fixed": {"poisoned_data.colour": [255, 255, 255]}}
+    further = {"poisoned_data": {"downstream": ["builtin"]}}
+    profile = load_profile("quick", {"sweeps": [sweep], "further": further, "poisoned_data.colour": [255, 0, 0]})
+    (point, *_) = profile.sweeps[0].points()
+    assert profile.varied(point).poisoned_data.colour == (255, 255, 255)
+    assert "poisoned_data.colour" in profile.off(point)
+    own = {"poisoned_data.colour": [255, 0, 0], "ctrl.trigger.positions": [[7, 7], [15, 15]]}
+    assert profile.off(own) == {}
 
 
 def test_a_sweep_changes_no_other_setting_and_what_equals_the_profile_is_not_off():

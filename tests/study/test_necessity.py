@@ -20,7 +20,7 @@ KNOWN = {
 
 
 @pytest.fixture
-def opened(tmp_path, monkeypatch):
+def opened(tmp_path, monkeypatch, enter_repository):
     """Opens a study whose encoders are empty files that took 1 s and 5 MB each, and whose rates are made up."""
 
     def make(stages, kind, config, compute):
@@ -36,10 +36,7 @@ def opened(tmp_path, monkeypatch):
     monkeypatch.setattr(Stages, "make", make)
     monkeypatch.setattr(Stages, "measured", measured)
     monkeypatch.setattr(store.Meter, "read", lambda self: {"wall_s": 1.0, "peak_rss_mb": 5.0})
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path)
-    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
-        monkeypatch.delenv(name, raising=False)
+    enter_repository(tmp_path)
 
     def opened(**settings):
         study = open_study(TINY, attack="badencoder", **settings)

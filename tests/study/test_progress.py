@@ -94,10 +94,13 @@ def test_texts():
         "updated": 65,
         "loss": 4.56789,
     }
-    assert progress_text(state) == "pretrain 50/100, loss 4.568, 1 min 05 s left"
-    assert progress_text({**state, "epoch": 2.5}) == "pretrain 50/100, epoch 3/5, loss 4.568, 1 min 05 s left"
-    assert progress_text({**state, "steps": 0, "loss": None}) == "pretrain"
-    assert progress_text(None) == "starting"
+    assert progress_text([state]) == "pretrain 50/100, loss 4.568, 1 min 05 s left"
+    assert progress_text([{**state, "epoch": 2.5}]) == "pretrain 50/100, epoch 3/5, loss 4.568, 1 min 05 s left"
+    assert progress_text([{**state, "steps": 0, "loss": None}]) == "pretrain"
+    assert progress_text([{**state, "step": 100}, {**state, "steps": 0, "loss": None}]) == (
+        "pretrain 100/100, loss 4.568 | pretrain"
+    )
+    assert progress_text([]) == "starting"
     assert [duration(s) for s in (0.4, 59.4, 59.6, 3599, 7800)] == [
         "0 s",
         "59 s",
@@ -142,3 +145,17 @@ def test_elsewhere_lines_come_rarely_and_only_when_changed(monkeypatch):
         display.live(f"step {second // 6}")
     display.line("done")
     assert stream.text == "step 0\nstep 1\ndone\n"
+
+
+def test_processes_of_a_job_are_read_together(file, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "time", lambda: now[0])
+    assert progress.read_all(file) == []
+    Reporter(file).report("old", 1, 10)
+    now[0] += 61
+    Reporter(progress.beside(file, 7)).report("one", 1, 10)
+    Reporter(progress.beside(file, 8)).report("two", 2, 0)
+    Reporter(progress.beside(file, 9)).report("ended", 10, 10)
+    assert [state["stage"] for state in progress.read_all(file)] == ["one", "two"]
+    now[0] += 61
+    assert [state["stage"] for state in progress.read_all(file)] == ["ended"]

@@ -16,12 +16,9 @@ TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(tmp_path, enter_repository):
     """A study in a folder of its own."""
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path)
-    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
-        monkeypatch.delenv(name, raising=False)
+    enter_repository(tmp_path)
     return open_study(TINY, attack="badencoder")
 
 

@@ -18,7 +18,7 @@ TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(tmp_path, monkeypatch, enter_repository):
     """A study whose measurements are made up: ACC the trigger's size, ASR 100 times the clean share."""
 
     def measured(stages, cell, encoder=None, on="test"):
@@ -28,10 +28,7 @@ def study(tmp_path, monkeypatch):
         return SimpleNamespace(key="made up", metrics=dict.fromkeys(PROBES, rates))
 
     monkeypatch.setattr(Stages, "measured", measured)
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path)
-    for name in ("DISTILL_RUNS", "DISTILL_DATA", "DISTILL_RESULT", "DISTILL_PROGRESS"):
-        monkeypatch.delenv(name, raising=False)
+    enter_repository(tmp_path)
     return open_study(TINY, attack="badencoder", seeds=[0, 1])
 
 

@@ -36,6 +36,7 @@ class DataFree:
         defences: Variants of ABD.
         clean: Share of the training images that the clean-data reference holds.
         test: Test images used; 0: all.
+        encoder_steps: Of each distillation on the encoder's bridge; 0: what the defender's budget gives.
         curve: Points of a student's ACC and ASR over its training.
         clean_kd: Settings of the method; so for the others. Which defence is on is not theirs to say.
         vaccine: Settings of the defence's first part.
@@ -58,6 +59,7 @@ class DataFree:
     defences: tuple[str, ...] = ("none", "sv", "sr", "abd")
     clean: float = 0.2
     test: int = 0
+    encoder_steps: int = 0
     curve: int = 10
     clean_kd: CleanKDConfig = field(default_factory=CleanKDConfig)
     zskt: ZSKTConfig = field(default_factory=ZSKTConfig)
@@ -82,10 +84,10 @@ class DataFree:
             raise UsageError(
                 f"datafree.clean {self.clean} and datafree.rate {self.rate} are impossible; allowed: above 0, at most 1"
             )
-        if self.target < 0 or self.test < 0 or self.curve < 1:
+        if min(self.target, self.test, self.encoder_steps) < 0 or self.curve < 1:
             raise UsageError(
-                f"datafree.target {self.target}, datafree.test {self.test}, datafree.curve {self.curve} are "
-                "impossible; allowed: target and test 0 or more, curve 1 or more"
+                f"datafree.target {self.target}, datafree.test {self.test}, datafree.encoder_steps "
+                f"{self.encoder_steps}, datafree.curve {self.curve} are impossible; allowed: 0 or more, curve 1 or more"
             )
 
     @property

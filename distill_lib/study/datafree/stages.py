@@ -238,6 +238,11 @@ class DataFreeStages:
         return self.stages.store.make(kind, VERSIONS[kind], config, compute)
 
 
+def rated(stages: "Stages", settings: DataFree, subject: Subject, others: str) -> Artefact:
+    """A network's rates, with all that it is made from."""
+    return DataFreeStages(stages, settings).rated(subject, others)
+
+
 @torch.no_grad()
 def classes(model: WideResNet, images: Tensor, look: Callable[[Tensor], Tensor]) -> Tensor:
     """What a network says of uint8 images (N, 3, H, W) after `look`: classes (N,), on the CPU."""

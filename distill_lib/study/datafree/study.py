@@ -15,7 +15,8 @@ from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.study.cells import Cell
 from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, TEACHER, Subject
-from distill_lib.study.datafree.stages import DataFreeStages
+from distill_lib.study.datafree.stages import DataFreeStages, rated
+from distill_lib.study.workers import Task
 from distill_lib.vision.features import to_unit
 from distill_lib.vision.wide_resnet import folded
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 TABLE, SWEEPS = "datafree", "datafree_sweeps"
 NUMBERS = ("target", "seed", "n_test", "acc", "asr", "asr_all", "target_rate")
 PICTURE = "picture"  # the image set of one picture's patches, for the first study's `defender.source`
-ENCODER_BRIDGE = {"distillation.nt_xent_weight": 0.0}  # the student has no objective of its own
 
 
 def open_datafree(study: "Study") -> "DataFreeStudy":
@@ -74,6 +74,22 @@ class DataFreeStudy:
 
     # ---- rows --------------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Make all that the notebook shows, several networks at once, before section after section is looked at.
+
+        The first study's encoder, which takes longest, comes first, and every teacher before the students.
+        """
+        networks = [(each, "") for each in (*self.teachers(), *self.students(), *self.defended())]
+        for _, method, images in self._places():
+            networks += [(each.distilled(method), images) for each in self.teachers(self.settings.bridged)]
+        encoder, *students = self.study.tasks(point[1:] for point in self._encoders())
+        tasks = [encoder, *self._tasks(networks), *students]
+        self.study.workers.run(self.study.stages, tasks)
+
+    def _tasks(self, wanted: Iterable[tuple[Subject, str]]) -> list[Task]:
+        """A task a network, once: what is named twice would keep a second process waiting for the first."""
+        return [Task(self.study.profile, rated, (self.settings, *each)) for each in dict.fromkeys(wanted)]
+
     def measure(self, subjects: Iterable[Subject], others: str = "") -> pandas.DataFrame:
         """Make what is missing and measure it: the rows, with `triggered_acc` and `placebo_asr`, which no table has.
 
@@ -81,7 +97,8 @@ class DataFreeStudy:
             subjects: What to measure.
             others: Image set in the place of a method's own; such rows go to the sweeps.
         """
-        rows = []
+        rows, subjects = [], list(subjects)
+        self.study.workers.run(self.study.stages, self._tasks((subject, others) for subject in subjects))
         for subject in subjects:
             found = self.stages.rated(subject, others)
             row = {**subject.identity(), **found.metrics, "key": found.key}
@@ -175,15 +192,17 @@ class DataFreeStudy:
         Returns:
             The rows, with `place` (on the axis, from 0) and `data` (its name).
         """
-        teachers = self.teachers(self.settings.bridged)
-        others = self.settings.others
-        places = [("clean data", "clean_kd", ""), (f"other people's data ({others})", "ood", others)]
-        places += [(WORDS[method], method, "") for method in self.settings.bridge]
-        parts = []
-        for place, (data, method, images) in enumerate(places):
+        parts, teachers = [], self.teachers(self.settings.bridged)
+        for place, (data, method, images) in enumerate(self._places()):
             rows = self.measure([teacher.distilled(method) for teacher in teachers], images)
             parts.append(rows.assign(place=place, data=data))
         return pandas.concat(parts, ignore_index=True)
+
+    def _places(self) -> list[tuple[str, str, str]]:
+        """Along that axis: the name of the data, the method, the image set in the place of the method's own."""
+        others = self.settings.others
+        places = [("clean data", "clean_kd", ""), (f"other people's data ({others})", "ood", others)]
+        return places + [(WORDS[method], method, "") for method in self.settings.bridge]
 
     def encoder_bridge(self) -> pandas.DataFrame:
         """The same for the first study's poisoned encoder: a student learns the cosine of its features.
@@ -194,15 +213,23 @@ class DataFreeStudy:
         Returns:
             Rows of the first study's table, the attacked encoder's first, with `place` and `data`.
         """
-        study, seed = self.study, self.settings.bridged[0]
-        base = study.attacked(study.profile.compared, seed)
-        parts = [study.measure([base]).assign(place=-1, data="attacked encoder")]
-        sources = {"clean data": "", f"other people's data ({self.settings.others})": self.settings.others}
-        for place, (data, source) in enumerate({**sources, "one picture": PICTURE}.items()):
-            cell: Cell = base.distilled("poisoned", "random", "cosine")
-            rows = study.measure([cell], {"defender.source": source, **ENCODER_BRIDGE})
-            parts.append(rows.assign(place=place, data=data))
+        parts = []
+        for place, (data, cell, settings) in enumerate(self._encoders(), start=-1):
+            parts.append(self.study.measure([cell], settings).assign(place=place, data=data))
         return pandas.concat(parts, ignore_index=True)
+
+    def _encoders(self) -> list[tuple[str, Cell, dict[str, Any] | None]]:
+        """The encoders of that bridge, the attacked one first: the name of the data, the cell, its settings."""
+        base = self.study.attacked(self.study.profile.compared, self.settings.bridged[0])
+        student = base.distilled("poisoned", "random", "cosine")
+        sources = {"clean data": "", f"other people's data ({self.settings.others})": self.settings.others}
+        # The student has no objective of its own.
+        alone = {"distillation.nt_xent_weight": 0.0, "distillation.steps": self.settings.encoder_steps}
+        points = [
+            (data, student, {"defender.source": source, **alone})
+            for data, source in {**sources, "one picture": PICTURE}.items()
+        ]
+        return [("attacked encoder", base, None), *points]
 
 
 WORDS = {"ood": "one picture", "zskt": "a generator (ZSKT)", "cmi": "a generator (CMI)", "clean_kd": "clean data"}

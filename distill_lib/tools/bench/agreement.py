@@ -20,13 +20,13 @@ from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.distillation.losses import LOSSES
 from distill_lib.evaluation.probes import Head, HeadConfig, train_head
 from distill_lib.tools.bench import reference
+from distill_lib.tools.bench.datafree import agreement as datafree
 from distill_lib.tools.bench.setup import CLASSES, Setup
 from distill_lib.training.contrastive import nt_xent
 from distill_lib.training.device import generator
 from distill_lib.training.loop import Schedule
 from distill_lib.training.simclr import Projector, SimCLRConfig, simclr, two_views
 from distill_lib.vision.augment import Augmentation
-from distill_lib.vision.encoders import MEAN, STD
 from distill_lib.vision.triggers import corner_patch
 
 TEMPERATURE, SEED = 0.5, 0
@@ -70,12 +70,6 @@ def check(setup: Setup) -> list[Agreement]:
     return found
 
 
-def _normalised(views: Tensor) -> Tensor:
-    """Views in [0, 1] as the reference's loader hands them out."""
-    mean, std = (torch.tensor(each, device=views.device).view(1, 3, 1, 1) for each in (MEAN, STD))
-    return (views - mean) / std
-
-
 def _plain(images: Tensor) -> Tensor:
     """Images through PIL, `ToTensor` and `Normalize`."""
     transform = transforms.Compose(reference.to_tensor())
@@ -98,7 +92,7 @@ def _two_views(setup: Setup) -> list[Agreement]:
     projector = Projector(encoder.dimension, seed=SEED).to(setup.device).eval()
     rows = torch.arange(BATCH, device=setup.device)
     views = two_views(images, rows, Augmentation(), generator(SEED, setup.device))
-    batch = list(_normalised(views).chunk(2))
+    batch = list(reference.normalised(views).chunk(2))
     theirs = reference.simclr_loss(reference.Network(encoder).eval(), projector, batch, TEMPERATURE)
     ours = nt_xent(*projector(encoder(views)).chunk(2), TEMPERATURE)
     return [Agreement("simclr, two views", ours.item(), theirs.item())]
@@ -116,7 +110,7 @@ def _badencoder(setup: Setup) -> list[Agreement]:
     draws = generator(SEED, setup.device)
     for _ in range(2):
         torch.randperm(BATCH, generator=draws, device=setup.device)  # the library's order comes first
-        views = _normalised(REFERENCE_VIEWS(one.repeat(BATCH, 1, 1, 1), draws))
+        views = reference.normalised(REFERENCE_VIEWS(one.repeat(BATCH, 1, 1, 1), draws))
         terms = reference.badencoder_terms(frozen, network, [clean, triggered, references, [views]])
         optimiser.zero_grad()
         sum(terms).backward()
@@ -156,4 +150,8 @@ def _head(setup: Setup) -> list[Agreement]:
     return [Agreement("head", ours.item(), theirs.item())]
 
 
-COMPARISONS = (_simclr, _two_views, _badencoder, _distillation, _head)
+def _data_free(setup: Setup) -> list[Agreement]:
+    return [Agreement(*row) for row in datafree.compare(setup)]
+
+
+COMPARISONS = (_simclr, _two_views, _badencoder, _distillation, _head, _data_free)

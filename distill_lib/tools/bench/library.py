@@ -9,7 +9,7 @@ from distill_lib.attacks.badencoder import BadEncoderConfig, inject
 from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.evaluation.probes import HeadConfig, train_head
 from distill_lib.tools.bench.clock import now
-from distill_lib.tools.bench.pairs import Run
+from distill_lib.tools.bench.pairs import PARTS, Run
 from distill_lib.tools.bench.setup import CLASSES, Setup
 from distill_lib.training.device import generator
 from distill_lib.training.loop import Schedule, Watch
@@ -18,8 +18,6 @@ from distill_lib.vision.augment import Augmentation
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import corner_patch
 
-# A training reports this often, and every second. The clock starts at the first report: what comes before is warm-up.
-PARTS = 4
 # Of `quick`, the fewest: over these epochs the one pass that gives the frozen features is spread.
 INJECTION_EPOCHS, HEAD_EPOCHS = 2, 30
 

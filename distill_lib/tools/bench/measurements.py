@@ -1,7 +1,6 @@
 """What is measured: one function a row, each giving the two sides of a ratio."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -10,32 +9,14 @@ from torch.utils.data import Dataset, TensorDataset
 from distill_lib.distillation.losses import LOSSES
 from distill_lib.evaluation.probes import Head, HeadConfig
 from distill_lib.tools.bench import library, reference
-from distill_lib.tools.bench.pairs import Run
+from distill_lib.tools.bench.datafree.measurements import DATA_FREE
+from distill_lib.tools.bench.pairs import PARTS, Contest, Run
 from distill_lib.tools.bench.setup import CLASSES, Setup
 from distill_lib.training.simclr import Projector
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import corner_patch
 
 TEMPERATURE = 0.5
-
-
-@dataclass(frozen=True)
-class Contest:
-    """Two sides, and what their quotient is.
-
-    Attributes:
-        first: Seconds a step above the line.
-        second: Seconds a step below it.
-        unit: What the quotient is.
-        scale: Factor on the quotient.
-        least: Fewest steps in a round, of the first and the second.
-    """
-
-    first: Run
-    second: Run
-    unit: str
-    scale: float = 1.0
-    least: tuple[int, int] = (2, library.PARTS)
 
 
 def simclr_step(setup: Setup, workers: int) -> Contest:
@@ -128,14 +109,14 @@ def _reference_head(setup: Setup, workers: int, dataset: Dataset, features: Call
 def step_over_bare(setup: Setup, _workers: int) -> Contest:
     """The whole step over the encoder's forward and backward: 1 is the limit."""
     unit = f"seconds: whole SimCLR step / bare forward and backward of its {2 * setup.simclr_batch} views"
-    return Contest(library.simclr_steps(setup), library.bare_steps(setup), unit, least=(library.PARTS, 2))
+    return Contest(library.simclr_steps(setup), library.bare_steps(setup), unit, least=(PARTS, 2))
 
 
 def matmul_share(setup: Setup, _workers: int) -> Contest:
     """The encoder's operations a second in a SimCLR step over those of a large matrix product in the same precision."""
     scale = library.step_flops(setup) / (2 * setup.matrix**3)
     unit = f"encoder's operations a second in a SimCLR step / a {setup.matrix} matrix product's ({setup.precision})"
-    return Contest(library.matmuls(setup), library.simclr_steps(setup), unit, scale, least=(2, library.PARTS))
+    return Contest(library.matmuls(setup), library.simclr_steps(setup), unit, scale, least=(2, PARTS))
 
 
 def _adam(*modules: nn.Module) -> torch.optim.Optimizer:
@@ -152,6 +133,7 @@ AGAINST_LOOPS: dict[str, Callable[[Setup, int], Contest]] = {
     "distillation_step": distillation_step,
     "head_training": head_training,
     "head_training_cached": head_training_cached,
+    **DATA_FREE,
 }
 AGAINST_LIMITS: dict[str, Callable[[Setup, int], Contest]] = {
     "step_over_bare": step_over_bare,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Run = Callable[[int], float]  # so many steps, warm-up beside them -> seconds a step
+# A training reports this often, and every second. The clock starts at the first report: what comes before is warm-up.
+PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,25 @@ class Ratio:
     high: float
     pairs: int
     unit: str
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Two sides, and what their quotient is.
+
+    Attributes:
+        first: Seconds a step above the line.
+        second: Seconds a step below it.
+        unit: What the quotient is.
+        scale: Factor on the quotient.
+        least: Fewest steps in a round, of the first and the second.
+    """
+
+    first: Run
+    second: Run
+    unit: str
+    scale: float = 1.0
+    least: tuple[int, int] = (2, PARTS)
 
 
 class Side:

@@ -33,6 +33,12 @@ def to_tensor() -> list:
     return [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
 
 
+def normalised(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] as the loaders hand them out."""
+    mean, std = (torch.tensor(each, device=images.device).view(1, 3, 1, 1) for each in (MEAN, STD))
+    return (images - mean) / std
+
+
 def colours() -> list:
     """Flip, colour jitter, greyscale: all of a reference image's views, and the second part of SimCLR's."""
     jitter = transforms.ColorJitter(*SETTINGS.jitter)

@@ -11,9 +11,10 @@ import torch
 
 from distill_lib.study import manifest
 from distill_lib.study.cost import peak_rss_mb
-from distill_lib.tools.bench.library import PARTS, simclr_steps
-from distill_lib.tools.bench.measurements import AGAINST_LIMITS, AGAINST_LOOPS, Contest
-from distill_lib.tools.bench.pairs import Budget, Ratio, Run, Side, ratio_of, rounds
+from distill_lib.tools.bench.datafree.measurements import WITHOUT_LOADER
+from distill_lib.tools.bench.library import simclr_steps
+from distill_lib.tools.bench.measurements import AGAINST_LIMITS, AGAINST_LOOPS
+from distill_lib.tools.bench.pairs import PARTS, Budget, Contest, Ratio, Run, Side, ratio_of, rounds
 from distill_lib.tools.bench.setup import PAPERS, SMALL, Setup
 
 WORKERS = 2
@@ -42,6 +43,8 @@ def report(setup: Setup, budget: Budget, say: Callable[[str], None] = print) -> 
     for name, build in AGAINST_LOOPS.items():
         if about["cores"] == WORKERS:
             bench.same(f"{name}_all_cores", name, f"{WORKERS} cores: the same pairs")
+        elif name in WITHOUT_LOADER:
+            bench.same(f"{name}_all_cores", name, "no loader: the same pairs")
         else:
             bench.measure(f"{name}_all_cores", build(setup, about["cores"]))
     for name, build in AGAINST_LIMITS.items():

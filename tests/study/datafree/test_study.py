@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
+import pandas
 import pytest
 import torch
 
@@ -107,6 +109,37 @@ def test_the_vaccines_scores_are_of_images_outside_the_target_class(without, row
 def test_found_again_nothing_is_computed(without, rows, monkeypatch):
     monkeypatch.setattr(type(without.study.stages.store), "_compute", lambda *_: pytest.fail("computed again"))
     assert without.measure(without.defended())["acc"].notna().all()
+
+
+def test_each_network_is_one_task_and_done_once_it_is_measured(without, rows):
+    networks = [*without.students(), *without.defended()]
+    assert len(set(networks)) < len(networks)  # a student without a defence is of both
+    tasks = without._tasks((each, "") for each in networks)
+    assert len(tasks) == len(set(networks))
+    assert all(task.done(without.study.stages) for task in tasks)
+    other, elsewhere = without._tasks([(replace(networks[0], seed=1), ""), (networks[1], "digits")])
+    assert not other.done(without.study.stages)
+    assert not elsewhere.done(without.study.stages)
+
+
+@pytest.mark.slow
+def test_two_at_once_make_what_one_makes_before_anything_is_shown(tmp_path, monkeypatch):
+    found, before = {}, torch.get_num_threads()
+    for count in (1, 2):
+        monkeypatch.setenv("DISTILL_WORKERS", str(count))
+        (tmp_path / str(count)).mkdir()
+        without = opened(tmp_path / str(count), seeds=[0])
+        torch.set_num_threads(max(1, joblib.cpu_count() // 2))  # threads round sums otherwise
+        without.prepare()
+        log, shown = tmp_path / str(count) / "runs" / "makes.log", [*without.teachers(), *without.defended()]
+        prepared = log.read_text().splitlines() if count > 1 else []
+        found[count] = [without.measure(shown), without.bridge(), without.encoder_bridge()]
+    torch.set_num_threads(before)
+    assert prepared == log.read_text().splitlines()
+    assert len({line.split()[4] for line in prepared}) > 1
+    assert len({tuple(line.split()[1:3]) for line in prepared}) == len(prepared)  # nothing twice
+    for one, two in zip(*found.values(), strict=True):
+        pandas.testing.assert_frame_equal(one, two)
 
 
 class Killed(Exception):

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from distill_lib.tools.bench.setup import Setup
+from distill_lib.tools.bench.setup import DataFree, Setup
 from distill_lib.vision.encoders import EncoderConfig
+from distill_lib.vision.wide_resnet import WideResNetConfig
 
 
 @pytest.fixture
@@ -14,4 +15,7 @@ def tiny() -> Setup:
     """
     sizes = {"simclr_batch": 8, "badencoder_batch": 8, "distillation_batch": 8, "head_batch": 8}
     encoder = EncoderConfig(10, 16, 2)
-    return Setup(torch.device("cpu"), "float32", encoder, **sizes, images=32, flatness=(16, 32), matrix=64)
+    network = WideResNetConfig(10, base=16, stem_stride=4)
+    data_free = DataFree(network, network, (16, 16), 8, 8, 8, 8, (1, 2))
+    sizes |= {"images": 32, "flatness": (16, 32), "matrix": 64}
+    return Setup(torch.device("cpu"), "float32", encoder, **sizes, data_free=data_free)

@@ -12,6 +12,16 @@ TERMS = [
     "distillation, at",
     "distillation, nt_xent",
     "head",
+    "ood, kl",
+    "ood fixed, kl",
+    "zskt, generator",
+    "zskt, kl",
+    "zskt, at",
+    "cmi, bn",
+    "cmi, one_hot",
+    "cmi, adversarial",
+    "cmi, contrastive",
+    "cmi, kl",
 ]
 
 

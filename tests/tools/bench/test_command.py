@@ -52,7 +52,7 @@ def test_the_result_goes_where_it_was_asked_for(tiny, tmp_path, monkeypatch, cap
     monkeypatch.setattr(report, "report", lambda the, budget, say: asked.append((the, budget)) or RESULT)
     code, out, err = answer(capsys, "--device", "cpu", "--seconds", "3", "--pairs", "6", "--out", str(tmp_path))
     assert (code, err) == (0, "")
-    assert "agree on 8 loss terms" in out
+    assert "agree on 18 loss terms" in out
     assert (asked[0][0], asked[0][1].seconds, asked[0][1].rounds) == (tiny, 3.0, 6)
     assert json.loads((tmp_path / "results/bench/cpu.json").read_text()) == RESULT
     assert {path.name for path in (tmp_path / "figures/bench").iterdir()} == {"cpu.png", "cpu.svg", "cpu.json"}

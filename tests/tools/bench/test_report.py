@@ -3,11 +3,11 @@ import json
 import pytest
 
 from distill_lib.tools.bench import report as module
-from distill_lib.tools.bench.measurements import Contest
-from distill_lib.tools.bench.pairs import Budget
+from distill_lib.tools.bench.datafree.measurements import DATA_FREE
+from distill_lib.tools.bench.pairs import Budget, Contest
 from distill_lib.tools.bench.report import report
 
-NAMES = ["simclr_step", "augmentation", "badencoder_step", "distillation_step", "head_training"]
+NAMES = ["simclr_step", "augmentation", "badencoder_step", "distillation_step", "head_training", *DATA_FREE]
 LIMITS = ["step_over_bare", "matmul_share"]
 
 
@@ -57,6 +57,15 @@ def test_with_more_cores_they_are_measured_with_as_many_workers(tiny, clockless,
     rows = report(tiny, Budget(0.001, 2), lambda text: None)["ratios"]
     assert clockless == [2, 2, 8, 8, 2]
     assert [row["name"] for row in rows if "same pairs" in row["unit"]] == []
+
+
+def test_what_reads_through_no_loader_is_measured_once(tiny, clockless, monkeypatch):
+    cores(monkeypatch, 8)
+    monkeypatch.setitem(module.AGAINST_LOOPS, "zskt_turn", fake(3.0, clockless))
+    rows = {row["name"]: row for row in report(tiny, Budget(0.001, 2), lambda text: None)["ratios"]}
+    assert clockless == [2, 2, 2, 8, 8, 2]
+    assert rows["zskt_turn_all_cores"]["ratio"] == rows["zskt_turn"]["ratio"] == 2.0
+    assert rows["zskt_turn_all_cores"]["unit"] == "seconds: a / b (no loader: the same pairs)"
 
 
 def test_a_tiny_bench_from_end_to_end(tiny):
