@@ -296,3 +296,8 @@ class UndistillableStages:
 
 def _keep_log(work: Workspace, log: list[dict]) -> None:
     pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
+
+
+def judged(stages: "Stages", settings: Undistillable, subject: Subject) -> Artefact:
+    """A network, measured; for a process that is handed the stages of the first study."""
+    return UndistillableStages(stages, settings).judged(subject)

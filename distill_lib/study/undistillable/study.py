@@ -12,7 +12,8 @@ from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.study.undistillable.cells import TEACHER, UNDISTILLABLE_COLUMNS, Subject
 from distill_lib.study.undistillable.settings import ablation_settings
-from distill_lib.study.undistillable.stages import NORMAL, UndistillableStages
+from distill_lib.study.undistillable.stages import NORMAL, UndistillableStages, judged
+from distill_lib.study.workers import Task
 from distill_lib.undistillable import THIEVES
 from distill_lib.undistillable.pgd import AdversarialSet
 from distill_lib.vision.features import collect, extract, to_unit
@@ -89,6 +90,24 @@ class UndistillableStudy:
 
     # ---- rows --------------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Make all that the notebook shows, several networks at once, before section after section is looked at.
+
+        First what all else waits for: the normal teachers. Then what waits for nobody: the students that ask none.
+        """
+        usual = [(each, {}) for each in (*self.teachers(), *self.students(), *self.further())]
+        order = [each for each in usual if each[0].teacher == NORMAL and each[0].stage == TEACHER]
+        order += [each for each in usual if not each[0].teacher] + [each for each in usual if each[0].stage == TEACHER]
+        self._make([*order, *self._ablated(), *usual, *self._swept()])
+
+    def _make(self, wanted: Iterable[tuple[Subject, dict[str, Any]]]) -> None:
+        """Make what is missing of (network, settings off the profile's), each once."""
+        tasks = []
+        for subject, off in wanted:
+            task = Task(self.study.profile, judged, (self.stages.under(off).settings, subject))
+            tasks += [task] if task not in tasks else []
+        self.study.workers.run(self.study.stages, tasks)
+
     def measure(self, subjects: Iterable[Subject], off: dict[str, Any] | None = None) -> pandas.DataFrame:
         """Make what is missing and measure it: the rows, with measures that no table has, such as `shared_errors`.
 
@@ -96,7 +115,8 @@ class UndistillableStudy:
             subjects: What to measure.
             off: Settings by key of the `[undistillable]` table; rows off the defaults go to the sweeps.
         """
-        stages, rows = self.stages.under(off or {}), []
+        stages, rows, subjects = self.stages.under(off or {}), [], list(subjects)
+        self._make((subject, off or {}) for subject in subjects)
         for subject in subjects:
             found = stages.judged(subject)
             row = {**subject.identity(), **found.metrics, "key": found.key}
@@ -139,15 +159,22 @@ class UndistillableStudy:
         Returns:
             The rows, with `alpha` and `temperature`.
         """
-        own = self.settings.published
-        points = [(own.alpha, own.temperature)]
-        points += [(alpha, t) for alpha in self.settings.alphas for t in self.settings.temperatures]
-        subjects = self.students([KD], self.settings.swept, self.settings.students[:1])
-        parts = []
-        for alpha, temperature in dict.fromkeys(points):
+        subjects, parts = self.students([KD], self.settings.swept, self.settings.students[:1]), []
+        for alpha, temperature in self._points():
             off = {"thief.alpha": alpha, "thief.temperature": temperature}
             parts.append(self.measure(subjects, off).assign(alpha=alpha, temperature=temperature))
         return pandas.concat(parts, ignore_index=True)
+
+    def _points(self) -> list[tuple[float, float]]:
+        """(alpha, T) of the sweep."""
+        own = self.settings.published
+        points = [(alpha, t) for alpha in self.settings.alphas for t in self.settings.temperatures]
+        return list(dict.fromkeys([(own.alpha, own.temperature), *points]))
+
+    def _swept(self) -> list[tuple[Subject, dict[str, Any]]]:
+        """The networks of the sweep, each with its settings."""
+        subjects = self.students([KD], self.settings.swept, self.settings.students[:1])
+        return [(each, {f"thief.{KNOBS[0]}": a, f"thief.{KNOBS[1]}": t}) for a, t in self._points() for each in subjects]
 
     def ablation(self) -> pandas.DataFrame:
         """AST with one part switched at a time: teacher and KD student.
@@ -156,16 +183,26 @@ class UndistillableStudy:
             A row a variant and seed: `variant`, the teacher's measures, and `student_acc`, `student_agreement`.
         """
         parts, student = [], self.settings.students[0]
-        teachers = [each for each in self.teachers(self.settings.swept) if each.teacher == NORMAL]
-        for variant in ("normal", *self.settings.ablation):
-            off = {} if variant == "normal" else ablation_settings(variant)
-            name = NORMAL if variant == "normal" else AST
-            subjects = [each.of(name) for each in teachers]
+        for variant, subjects, off in self._variants():
             taught = self.measure(subjects, off)
             robbed = self.measure([each.robbed(KD, student) for each in subjects], off)
             more = {"student_acc": robbed["acc"], "student_agreement": robbed["agreement"]}
             parts.append(taught.assign(variant=variant, **more))
         return pandas.concat(parts, ignore_index=True)
+
+    def _variants(self) -> list[tuple[str, list[Subject], dict[str, Any]]]:
+        """(name, its teachers, settings) of the ablation, the normal teacher's first."""
+        teachers = [each for each in self.teachers(self.settings.swept) if each.teacher == NORMAL]
+        found = [(NORMAL, teachers, {})]
+        for row in self.settings.ablation:
+            found.append((row, [each.of(AST) for each in teachers], ablation_settings(row)))
+        return found
+
+    def _ablated(self) -> list[tuple[Subject, dict[str, Any]]]:
+        """The networks of the ablation, each with its settings; teachers first."""
+        variants, student = self._variants(), self.settings.students[0]
+        taught = [(each, off) for _, teachers, off in variants for each in teachers]
+        return taught + [(each.robbed(KD, student), off) for each, off in taught]
 
     # ---- things to look at ---------------------------------------------------------------------------------------
 
