@@ -27,7 +27,9 @@ def test_clip_paths_are_named_in_order_whatever_their_hash():
         used = f'<g clip-path="url(#{first})"/><g clip-path="url(#{second})"/><path clip-path="url(#{first})"/>'
         return f'{used}<text>p0123456789</text><clipPath id="{first}"/><clipPath id="{second}"/>'.encode()
 
-    one, other = (files._numbered(svg(*names)) for names in (("p0123456789", "pabcdef0123"), ("pffffffffff", "p0000000000")))
+    one, other = (
+        files._numbered(svg(*names)) for names in (("p0123456789", "pabcdef0123"), ("pffffffffff", "p0000000000"))
+    )
     assert one == other == svg("clip1", "clip2")
 
 
