@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from distill_lib.plots.style import DPI, STYLE
 from distill_lib.plots.summary import plain
 
 _LINE_ART = 10_000  # colours, those of smoothed edges included
+_CLIP = re.compile(rb'(?<=url\(#)p[0-9a-f]{10}(?=\))|(?<=<clipPath id=")p[0-9a-f]{10}(?=")')
 
 
 def save(figure: Figure, folder: Path, name: str, numbers: dict, alt: str, kind: str | None = None) -> list[Path]:
@@ -71,7 +73,13 @@ def _render(figure: Figure, suffix: str, metadata: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
-    return _smaller(buffer.getvalue()) if suffix == "png" else buffer.getvalue()
+    return {"png": _smaller, "svg": _numbered}[suffix](buffer.getvalue())
+
+
+def _numbered(svg: bytes) -> bytes:
+    """The same with clip paths named in order: their usual names hash places whose last digit differs by the run."""
+    order: dict[bytes, bytes] = {}
+    return _CLIP.sub(lambda found: order.setdefault(found[0], b"clip%d" % (len(order) + 1)), svg)
 
 
 def _smaller(png: bytes) -> bytes:

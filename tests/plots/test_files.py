@@ -22,6 +22,17 @@ def test_a_file_is_written_only_when_its_bytes_change(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x"]  # no temporary file is left
 
 
+def test_clip_paths_are_named_in_order_whatever_their_hash():
+    def svg(first, second):
+        used = f'<g clip-path="url(#{first})"/><g clip-path="url(#{second})"/><path clip-path="url(#{first})"/>'
+        return f'{used}<text>p0123456789</text><clipPath id="{first}"/><clipPath id="{second}"/>'.encode()
+
+    one, other = (
+        files._numbered(svg(*names)) for names in (("p0123456789", "pabcdef0123"), ("pffffffffff", "p0000000000"))
+    )
+    assert one == other == svg("clip1", "clip2")
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "x"
     path.write_bytes(b"old")
