@@ -195,6 +195,7 @@ def draw_ablation(numbers: dict) -> Figure:
             mark(ax, place, each[measure], *VARIANT_MARKS.get(each["variant"], _marked("ast")))
         ax.set_yticks(places, [WORDS.get(each["variant"], each["variant"]) for each in variants] if not column else [])
         ax.set(xlabel=label, ylim=(-0.6, len(variants) - 0.4))
+        ax.margins(x=0.1)
         ax.locator_params(axis="x", nbins=4)
     footer(figure, f"{interval_words(counts(variants))} Each row switches one part of AST as released.")
     return figure

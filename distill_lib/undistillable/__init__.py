@@ -18,7 +18,7 @@ from distill_lib.undistillable.guards import DefenceError
 from distill_lib.undistillable.nasty import NastyConfig, nasty
 from distill_lib.undistillable.presets import PRESETS, Preset
 from distill_lib.undistillable.stingy import FINITE, Stingy
-from distill_lib.undistillable.thieves import THIEVES, ThiefConfig, steal
+from distill_lib.undistillable.thieves import THIEVES, ThiefConfig, plainly, steal
 
 __all__ = [
     "PRESETS",
@@ -32,6 +32,7 @@ __all__ = [
     "Teacher",
     "ThiefConfig",
     "defend",
+    "plainly",
     "steal",
 ]
 

@@ -158,7 +158,7 @@ def steal(
     if name == "data_free":
         return _data_free(teacher, student, seed, watch, method)
     images, labels = _loot(name, thief, images, labels, config, seed)
-    config = replace(config, **thief.settings)
+    _, config = plainly(name, config)
     teacher = frozen(teacher) if thief.asks else None
     modules, terms = _parts(thief, student, images, config, seed)
 
@@ -171,6 +171,21 @@ def steal(
     log = train(modules.train(), objective, len(images), config.schedule, seed, watch)
     student.eval()
     return log
+
+
+def plainly(name: str, config: ThiefConfig) -> tuple[str, ThiefConfig]:
+    """A thief whose name stands for settings alone, as what it is: `kd_t1` is `kd` at temperature 1.
+
+    Args:
+        name: In `THIEVES`.
+        config: Its settings, before the name changes any.
+
+    Returns:
+        The name of the thief who does the same without such settings, or the same name; the settings that hold.
+    """
+    thief = choose("thief", name, THIEVES)
+    plain = next((other for other, row in THIEVES.items() if row == thief._replace(settings={})), name)
+    return plain, replace(config, **thief.settings)
 
 
 def part_of(count: int, share: float, seed: int) -> Tensor:

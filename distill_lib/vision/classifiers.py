@@ -230,8 +230,10 @@ CLASSIFIERS: dict[str, ClassifierConfig] = {
     "shufflenetv2": ClassifierConfig("shufflenetv2"),
     "mobilenetv2": ClassifierConfig("mobilenetv2"),
     "resnet10_small": ClassifierConfig("resnet", 10, 16, stem_stride=2),
+    "resnet10_tiny": ClassifierConfig("resnet", 10, 16, stem_stride=4),
     "preresnet8_small": ClassifierConfig("preresnet", 8, 16, stem_stride=2),
     "cnn_small": ClassifierConfig("cnn", 0, 16, stem_stride=2),
+    "cnn_tiny": ClassifierConfig("cnn", 0, 16, stem_stride=4),
 }
 
 

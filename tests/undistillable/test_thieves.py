@@ -17,7 +17,7 @@ from distill_lib.errors import UsageError
 from distill_lib.training.loop import Schedule
 from distill_lib.training.supervised import SupervisedConfig, train_classifier
 from distill_lib.undistillable.stingy import FINITE, Stingy
-from distill_lib.undistillable.thieves import THIEVES, ThiefConfig, part_of, smoothed_terms, steal
+from distill_lib.undistillable.thieves import THIEVES, ThiefConfig, part_of, plainly, smoothed_terms, steal
 from distill_lib.vision.wide_resnet import WideResNetConfig, build_wide_resnet
 
 CONFIG = ThiefConfig(Schedule(5, 8, "sgd", 0.01))
@@ -132,6 +132,13 @@ def test_hard_labels_are_the_teachers_classes(normal, fresh, data, same):
     steal("hard_label", normal, student, replace(CONFIG, alpha=1.0), 0, images=data[0], labels=data[1])
     train_classifier(model, data[0], torch.ones_like(data[1]), SupervisedConfig(CONFIG.schedule), 0)
     assert same(model, student)
+
+
+@pytest.mark.parametrize("name", THIEVES)
+def test_a_thief_that_is_another_with_settings_is_found_out(theft, name):
+    plain, config = plainly(name, theft)
+    assert plain == ("kd" if name == "kd_t1" else name)
+    assert config == (replace(theft, temperature=1.0) if name == "kd_t1" else theft)
 
 
 def test_part_of_the_data_is_the_seeds_own(theft, fresh, normal, data, same):

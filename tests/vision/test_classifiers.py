@@ -62,8 +62,10 @@ def test_parameters_of_the_cnn_by_hand():
         ("shufflenetv2", (16, 8, 4), (116, 232, 464)),
         ("mobilenetv2", (16, 8, 4, 4), (24, 32, 96, 320)),
         ("resnet10_small", (16, 8, 4, 2), (16, 32, 64, 128)),
+        ("resnet10_tiny", (8, 4, 2, 1), (16, 32, 64, 128)),
         ("preresnet8_small", (16, 8, 4), (16, 32, 64)),
         ("cnn_small", (8, 4, 2), (16, 32, 64)),
+        ("cnn_tiny", (4, 2, 1), (16, 32, 64)),
     ],
 )
 @torch.no_grad()

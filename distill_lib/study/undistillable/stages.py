@@ -18,7 +18,7 @@ from distill_lib.study.undistillable.cells import TEACHER, Subject
 from distill_lib.study.undistillable.settings import Undistillable
 from distill_lib.training.loop import Watch
 from distill_lib.training.supervised import SupervisedConfig, train_classifier
-from distill_lib.undistillable import TEACHERS, THIEVES, defend, steal
+from distill_lib.undistillable import TEACHERS, THIEVES, defend, plainly, steal
 from distill_lib.undistillable.agreement import accuracy, agreement, shared_errors
 from distill_lib.undistillable.ast import ASTConfig
 from distill_lib.undistillable.nasty import SAMPLE, nastiness
@@ -194,12 +194,13 @@ class UndistillableStages:
     def student(self, subject: Subject) -> Artefact:
         """A student, stolen or not."""
         seed, asks, loot = subject.seed, THIEVES[subject.thief].asks, self._loot(subject.thief)
-        config = self.settings.ood if subject.thief == "data_free" else self.settings.thief_config(subject.student)
+        own = self.settings.thief_config(subject.student)
+        thief, settings = plainly(subject.thief, own)
+        config = self.settings.ood if thief == "data_free" else settings
 
         def compute(work: Workspace):
             student = self.fresh(subject.student, seed + FRESH_STUDENT)
             teacher = self.teacher(subject.teacher, seed) if asks else None
-            own = self.settings.thief_config(subject.student)
             given = {"images": loot().images, "labels": loot().labels} if loot else {"method": self._without_data}
             log = steal(subject.thief, teacher, student, own, seed, self._watch(work), **given)
             _keep_log(work, log)
@@ -209,7 +210,7 @@ class UndistillableStages:
             **self._common(seed),
             "teacher": self.teacher_key(subject.teacher, seed) if asks else None,
             "network": asdict(self.size(subject.student)),
-            "thief": subject.thief,
+            "thief": thief,
             "config": asdict(config),
             "others": self.stages.facts(self.settings.others).digest if subject.thief == "kd_other" else None,
         }
