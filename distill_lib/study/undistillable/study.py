@@ -174,7 +174,8 @@ class UndistillableStudy:
     def _swept(self) -> list[tuple[Subject, dict[str, Any]]]:
         """The networks of the sweep, each with its settings."""
         subjects = self.students([KD], self.settings.swept, self.settings.students[:1])
-        return [(each, {f"thief.{KNOBS[0]}": a, f"thief.{KNOBS[1]}": t}) for a, t in self._points() for each in subjects]
+        alpha, temperature = (f"thief.{name}" for name in KNOBS)
+        return [(each, {alpha: a, temperature: t}) for a, t in self._points() for each in subjects]
 
     def ablation(self) -> pandas.DataFrame:
         """AST with one part switched at a time: teacher and KD student.
