@@ -13,6 +13,8 @@ esac
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/environment.sh"
 pick_python "pytest>=8" pytest-timeout pytest-xdist
 cd "$root" || exit
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # of each process
+# A thread a process: with two, each of which waits for the other while another process has its core, a test took ten
+# times as long. The second is what the study shares out among its own workers and their threads.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} LOKY_MAX_CPU_COUNT=${LOKY_MAX_CPU_COUNT:-1}
 # shellcheck disable=SC2086 # words are meant
 exec "$PY" -m pytest -m "$marks" $parallel "$@"
