@@ -6,7 +6,8 @@ show_help() {
   cat <<'HELP'
 usage: ./run_all.sh [options]
 
-Runs the study's notebooks in sequence, makes its tables and figures, and ends with the headline table.
+Runs the study's notebooks in sequence, makes its tables and figures, and ends with the headline table and a report,
+figures/<profile>/index.html, which has all of it on one page.
 What an earlier run finished is skipped; an interrupted one goes on where it was. The first start builds the
 Python environment in .venv, unless an active one has everything that the study needs.
 

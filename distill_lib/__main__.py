@@ -11,6 +11,7 @@ from distill_lib.errors import UsageError
 COMMANDS = {
     "run": ("run the study's notebooks", "distill_lib.study.command"),
     "bench": ("time the study's steps on this machine", "distill_lib.tools.bench.command"),
+    "report": ("put a profile's figures, verdicts and notebooks on one page", "distill_lib.tools.report.command"),
 }
 
 
@@ -23,7 +24,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; gives the exit code: 2, after one sentence, for what the user got wrong."""
+    """Run a command; gives the exit code: 2, after one sentence, for what the user got wrong.
+
+    A run is followed by its report here: the study lies a floor below the tools, and knows nothing of them.
+    """
     argv = sys.argv[1:] if argv is None else argv
     parser = Parser(prog="python -m distill_lib", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -33,7 +37,10 @@ def main(argv: list[str] | None = None) -> int:
             importlib.import_module(module).add_arguments(command)
     args = parser.parse_args(argv)
     try:
-        return importlib.import_module(COMMANDS[args.command][1]).main(args)
+        code = importlib.import_module(COMMANDS[args.command][1]).main(args)
+        if args.command == "run" and code in (0, 1) and not (args.list or args.dry_run):
+            importlib.import_module(COMMANDS["report"][1]).after_run(args)
+        return code
     except UsageError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2

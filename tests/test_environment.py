@@ -80,6 +80,19 @@ def test_conda_environment_is_a_supported_python_and_the_lock():
     assert (pip, packages) == ("pip", {"pip": ["-r requirements.lock"]})
 
 
+CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base", "jupyter-client": "jupyter_client"}
+
+
+def test_binder_has_every_dependency_at_the_same_floor():
+    environment = yaml.safe_load((ROOT / "binder" / "environment.yml").read_text())
+    python, *packages = environment["dependencies"]
+    assert python.removeprefix("python=") in SUPPORTED
+    wanted = [Requirement(line) for line in PROJECT["dependencies"]]
+    named = {f"{CONDA_NAMES.get(each.name, each.name)}{each.specifier}" for each in wanted}
+    assert set(packages) == {*named, "pip", "setuptools>=77"}
+    assert (ROOT / "binder" / "postBuild").stat().st_mode & 0o111
+
+
 def test_commit_hooks_use_the_versions_of_the_lock():
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]

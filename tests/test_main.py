@@ -11,6 +11,7 @@ from distill_lib import __main__ as main_module
 from distill_lib.errors import UsageError, choose
 from distill_lib.study import command, runner
 from distill_lib.study.runner import Outcome
+from distill_lib.tools.report import command as report_command
 
 ROOT = Path(main_module.__file__).parents[1]
 
@@ -62,6 +63,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "study", FakeStudy)
     monkeypatch.setattr(command.main, "__defaults__", (tmp_path,))
     monkeypatch.setattr(command, "end_on_sigterm", lambda: None)
+    monkeypatch.setattr(report_command, "after_run", lambda args: None)
     monkeypatch.delenv("DISTILL_RUNS", raising=False)
     return tmp_path
 
@@ -112,6 +114,25 @@ def test_a_run_that_did_nothing_writes_nothing(repository, ran, capsys):
     assert code == 0
     assert out.startswith("figures: ")
     assert not (repository / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "reports"),
+    [
+        ("", "done", [None]),
+        ("--profile quick --only 01_a", "unchanged", ["quick"]),
+        ("", "failed", [None]),
+        ("--list", "done", []),
+        ("--dry-run", "done", []),
+        ("--profile nosuch", "done", []),
+    ],
+)
+def test_a_run_is_followed_by_its_report(repository, ran, capsys, monkeypatch, options, status, reports):
+    made = []
+    monkeypatch.setattr(report_command, "after_run", lambda args: made.append(args.profile))
+    ran.status = status
+    answer(capsys, "run", *options.split())
+    assert made == reports
 
 
 def test_a_failure_is_exit_code_1_and_said_on_stderr(repository, ran, capsys):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from distill_lib.study import main_job, runner, tables
-from distill_lib.study.jobs import expand
+from distill_lib.study.jobs import Job, expand
 from distill_lib.study.stale import checker
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "profiles" / "tiny.toml"
 CELL = ("downstream", "stage", "defence", "teacher", "student", "loss")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+JOBS = [path for path in NOTEBOOKS if path.stem in main_job.NOTEBOOKS]  # the others are opened by people alone
 
 
 def jobs(only=None):
@@ -45,7 +47,7 @@ def place(tmp_path_factory):
     """All notebooks, run once."""
     place = folder(tmp_path_factory.mktemp("study"))
     outcomes = runner.run(jobs(), place)
-    assert [outcome.status for outcome in outcomes] == ["done"] * len(NOTEBOOKS), [
+    assert [outcome.status for outcome in outcomes] == ["done"] * len(JOBS), [
         outcome.message for outcome in outcomes
     ]
     return place
@@ -93,7 +95,7 @@ def test_other_probes_random_weights_and_released_losses_are_sweeps(place):
 
 def test_a_second_run_changes_no_file(place):
     before = hashes(place.root)
-    assert [outcome.status for outcome in runner.run(jobs(), place)] == ["unchanged"] * len(NOTEBOOKS)
+    assert [outcome.status for outcome in runner.run(jobs(), place)] == ["unchanged"] * len(JOBS)
     assert hashes(place.root) == before
 
 
@@ -140,6 +142,30 @@ def test_notebooks_are_thin(path):
         lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
         assert len(lines) <= 20
         assert not any(line.startswith(("def ", "class ")) for line in lines)
+    exercises = [cell for cell in cells if "exercise" in cell["metadata"].get("tags", [])]
+    said = [cell for cell in cells if "".join(cell["source"]).startswith("**Exercise**")]
+    assert exercises == said
+    assert len(said) == ("01" <= path.stem[:2] <= "08")
+
+
+def test_the_solutions_are_those_of_the_exercises():
+    solved = re.findall(r"^## (\d\d)", (REPOSITORY / "docs" / "solutions.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert solved == [path.stem[:2] for path in NOTEBOOKS if "**Exercise**" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("profile", ["quick", "laptop"])
+def test_the_start_shows_what_is_committed_and_makes_nothing(tmp_path, profile):
+    place = folder(tmp_path)
+    for kind in ("figures", "results"):
+        shutil.copytree(REPOSITORY / kind / profile, tmp_path / kind / profile)
+    before = hashes(tmp_path)
+    (outcome,) = runner.run([Job("00_start", "00_start", {"profile": profile})], place)
+    assert outcome.status == "done", outcome.message
+    assert hashes(tmp_path) == before
+    assert not (place.runs / "makes.log").exists()
+    executed = (place.runs / "notebooks" / outcome.key / "00_start.ipynb").read_text(encoding="utf-8")
+    assert executed.count('"image/png"') == 1
+    assert "undecided" in executed
 
 
 KILLED = """

@@ -1,0 +1,1 @@
+"""One page a profile: headline, verdicts, figures, executed notebooks, how all of it was made."""
