@@ -1,5 +1,6 @@
 """What an encoder does on held-out images, and under a bank of triggers."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,14 +32,28 @@ def moved(features: Tensor, others: Tensor) -> float:
 
 
 def similarity(features: Tensor, others: Tensor) -> float:
-    """Linear CKA of two representations (N, D1) and (N, D2) of the same images (Kornblith et al., ICML 2019).
+    """Linear CKA of two representations (N, D1) and (N, D2) of the same N >= 4 images (Kornblith et al., ICML 2019).
 
     1 where one is the other turned and scaled, however the axes lie: a student that started afresh has axes of its own.
+    With the unbiased estimate of HSIC (Song et al., JMLR 2012, equation 5): about 0 for representations that have
+    nothing in common, however few the images; the usual one is nearer to 1 the fewer they are.
     """
-    first, second = (each.double() - each.double().mean(0) for each in (features, others))
-    shared = (second.T @ first).square().sum()
-    alone = (first.T @ first).norm() * (second.T @ second).norm()
-    return float(shared / alone) if alone > 0 else 0.0
+    first, second = (_gram(each) for each in (features, others))
+    shared, alone = _hsic(first, second), _hsic(first, first) * _hsic(second, second)
+    return shared / math.sqrt(alone) if alone > 0 else 0.0
+
+
+def _gram(features: Tensor) -> Tensor:
+    """Products of all pairs, float64 (N, N), without those of an image with itself."""
+    centred = features.double() - features.double().mean(0)
+    return (centred @ centred.T).fill_diagonal_(0)
+
+
+def _hsic(first: Tensor, second: Tensor) -> float:
+    count = len(first)
+    sums = float(first.sum() * second.sum()) / ((count - 1) * (count - 2))
+    rows = 2 * float(first.sum(0) @ second.sum(0)) / (count - 2)
+    return (float((first * second).sum()) + sums - rows) / (count * (count - 3))
 
 
 def sensitivity(

@@ -76,12 +76,13 @@ def page(report: dict[str, Any], folder: Path, alts: dict[str, str]) -> str:
     cells = ("".join(f"<td>{_safe(cell)}</td>" for cell in row) for row in trigger_rows(report))
     table = "".join(f"<tr>{row}</tr>" for row in cells)
     head = "".join(f"<th>{_safe(column)}</th>" for column in COLUMNS)
+    words = _safe(summary(report)).replace("`", "")
     pictures = "".join(_picture(folder / f"{name}.png", alts[name]) for name in FIGURES)
     ends = "".join(f"<li>{_safe(each)}</li>" for each in limits(report))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_safe(report["out"])}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head><body>'
-        f"<h1>{_safe(report['out'])}</h1><p>{_safe(summary(report))}</p><table>{rows}</table>"
+        f"<h1>{_safe(report['out'])}</h1><p>{words}</p><table>{rows}</table>"
         f"<h2>Triggers</h2><table><tr>{head}</tr>{table}</table>{pictures}"
         f"<h2>Limits</h2><ul>{ends}</ul></body></html>\n"
     )
