@@ -20,7 +20,9 @@ TINY = str(Path(__file__).parents[2] / "profiles" / "tiny.toml")
 @pytest.fixture
 def place(tmp_path, enter_repository):
     enter_repository(tmp_path)
-    return tmp_path
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)  # opening the study changes them, for every test to come
 
 
 def test_an_empty_store_says_what_to_run_first(place):
