@@ -11,6 +11,7 @@ from distill_lib.errors import UsageError
 COMMANDS = {
     "run": ("run the study's notebooks", "distill_lib.study.command"),
     "bench": ("time the study's steps on this machine", "distill_lib.tools.bench.command"),
+    "purify": ("clean an encoder of your own", "distill_lib.tools.purify.command"),
     "report": ("put a profile's figures, verdicts and notebooks on one page", "distill_lib.tools.report.command"),
 }
 

@@ -42,6 +42,7 @@ from distill_lib.plots.headline import alt_headline, draw_headline, numbers_head
 from distill_lib.plots.injection import alt_injection, draw_injection, numbers_injection
 from distill_lib.plots.necessity import alt_necessity, draw_necessity, numbers_necessity
 from distill_lib.plots.pictures import alt_pictures, draw_pictures, numbers_label_triggers, numbers_synthetic
+from distill_lib.plots.purified import alt_sensitivity, draw_sensitivity, numbers_attention, numbers_sensitivity
 from distill_lib.plots.strength import alt_strength, draw_strength, numbers_strength
 from distill_lib.plots.summary import plain
 from distill_lib.plots.theft import (
@@ -101,6 +102,8 @@ FIGURES = {
     "ablation": Kind(draw_ablation, alt_ablation),
     "trade": Kind(draw_trade, alt_trade),
     "bench": Kind(draw_bench, alt_bench),
+    "sensitivity": Kind(draw_sensitivity, alt_sensitivity),
+    "attention": _PICTURES,
 }
 
 
@@ -159,6 +162,7 @@ __all__ = [
     "numbers_acc_asr",
     "numbers_answers",
     "numbers_asr_over_training",
+    "numbers_attention",
     "numbers_bench",
     "numbers_bridge",
     "numbers_harm",
@@ -169,6 +173,7 @@ __all__ = [
     "numbers_necessity",
     "numbers_peaks",
     "numbers_robustness",
+    "numbers_sensitivity",
     "numbers_spaces",
     "numbers_stolen",
     "numbers_strength",

@@ -138,6 +138,19 @@ def undistillable_figures() -> dict[str, dict]:
     }
 
 
+def purified_figures(images) -> dict[str, dict]:
+    """Small numbers for the figures of a repaired encoder."""
+    from distill_lib import plots
+
+    cosines = {when: {"clean": 0.2, "triggered": 0.7} for when in ("before", "after")}
+    triggers = {f"large square number {n}, anywhere": cosines for n in range(12)}
+    maps = {when: [np.random.default_rng(n).random((2, 4, 4)) for n in range(4)] for when in ("before", "after")}
+    return {
+        "sensitivity": plots.numbers_sensitivity(triggers, 64),
+        "attention": plots.numbers_attention(images, maps, "a large square"),
+    }
+
+
 @pytest.fixture(scope="session")
 def few() -> pd.DataFrame:
     """Two seeds."""
@@ -179,6 +192,7 @@ def every_figure(many) -> dict[str, dict]:
         "bench": plots.numbers_bench(bench_report()),
         "label_triggers": plots.numbers_label_triggers(images[0], *2 * [{"sq": stamped[0], "cl": stamped[0]}], "cat"),
         "synthetic": plots.numbers_synthetic({"patches": images, "turn 3": stamped}, "Made up."),
+        **purified_figures(images),
         **data_free_figures(),
         **undistillable_figures(),
     }

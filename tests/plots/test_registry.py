@@ -15,6 +15,7 @@ NAMES = (
     "trigger", "injection", "tsne", "acc_asr", "teachers", "students", "losses", "strength", "headline", "necessity",
     "harm", "robustness", "label_triggers", "synthetic", "vaccine", "asr_over_training", "bridge", "abd",
     "answers", "peaks", "spaces", "stolen", "temperatures", "ablation", "trade", "bench",
+    "sensitivity", "attention",
 )  # fmt: skip
 TABLES = ("acc_asr", "teachers", "students", "losses", "headline")
 

@@ -1,0 +1,210 @@
+"""The repairs, by name: the study's defences, made of the same functions and paid from one budget of augmented images.
+
+Loss weights, optimiser and shares of the budget are those of the profile `laptop`, chosen on real images and
+exploration seeds. Batch and, for transformers, the learning rate are set here [ours].
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from distill_lib.defences.bn_reset import bn_reset
+from distill_lib.defences.clean_share import clean_share
+from distill_lib.defences.clp import clp
+from distill_lib.defences.finetune import finetune
+from distill_lib.distillation.distil import DistilConfig, distil
+from distill_lib.distillation.losses import resolve
+from distill_lib.distillation.nad import nad_config
+from distill_lib.errors import UsageError, choose
+from distill_lib.study.components import FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER
+from distill_lib.study.config import Profile, load_profile
+from distill_lib.tools.purify.subject import Blueprint, Subject
+from distill_lib.training.loop import Schedule, Watch
+from distill_lib.training.simclr import VIEWS, SimCLRConfig
+
+TUNED = "laptop"
+LARGEST_BATCH = 128
+# Of transformers: Adam at a ResNet's rate does not train them. Not tuned.
+GENTLE_LR = 3e-4
+
+
+@cache
+def tuned() -> Profile:
+    """The profile whose settings are taken."""
+    return load_profile(TUNED)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """All that a recipe works with.
+
+    Attributes:
+        blueprint: The encoder's.
+        images: Clean ones to train on, uint8 (N, 3, S, S), on the encoder's device.
+        views: Augmented images that the whole recipe may use.
+        seed: Of everything that is drawn.
+        watch: Gives the watch of a stage, named in words.
+    """
+
+    blueprint: Blueprint
+    images: Tensor
+    views: int
+    seed: int
+    watch: Callable[[str], Watch] = lambda stage: Watch()
+
+    @property
+    def batch(self) -> int:
+        """Images a step."""
+        return min(LARGEST_BATCH, len(self.images))
+
+    def schedule(self, views: int, views_per_image: int = VIEWS) -> Schedule:
+        """As many steps as the views pay for."""
+        settings = asdict(tuned().defender.optimisation) | {"batch": self.batch}
+        if self.blueprint.architecture.extra_tokens is not None:
+            settings["lr"] = GENTLE_LR
+        return Schedule(max(1, views // (self.batch * views_per_image)), **settings)
+
+    def contrastive(self, views: int) -> SimCLRConfig:
+        """Any contrastive training."""
+        return SimCLRConfig(self.schedule(views))
+
+    def finetuned(self, views: int, words: str = "fine-tuning") -> Subject:
+        """The suspect after contrastive training on the clean images."""
+        encoder = self.blueprint.suspect()
+        finetune(encoder, self.images, self.contrastive(views), self.seed + FRESH_REPAIR, self.watch(words))
+        return encoder
+
+    def trained(self, views: int, fresh: int, words: str) -> Subject:
+        """An encoder that saw the clean images and nothing of the suspect."""
+        encoder, seed = self.blueprint.fresh(self.seed + fresh), self.seed + fresh
+        clean_share(encoder, self.images, self.contrastive(views), seed, self.watch(words))
+        return encoder
+
+    def distilled(self, teacher: Subject, student: Subject, config: DistilConfig) -> Subject:
+        """The student after learning from the teacher."""
+        words = self.watch(f"distilling with {config.loss}")
+        distil(teacher, student, self.images, config, self.seed + FRESH_STUDENT, words)
+        return student
+
+
+# ---- teachers and students: (views that they cost, how they are made with so many) -----------------------------------
+
+TEACHERS: dict[str, tuple[Callable[[int], int], Callable[[Repair, int], Subject]]] = {
+    "poisoned": (lambda views: 0, lambda repair, views: repair.blueprint.suspect()),
+    "finetuned": (
+        lambda views: replace(tuned().defender, views=views).teacher_views,
+        lambda repair, views: repair.finetuned(views, "fine-tuning the teacher"),
+    ),
+    "scratch": (
+        lambda views: replace(tuned().defender, views=views).teacher_views,
+        lambda repair, views: repair.trained(views, FRESH_TEACHER, "training a teacher afresh"),
+    ),
+}
+STUDENTS: dict[str, tuple[Callable[[int], int], Callable[[Repair, int], Subject]]] = {
+    "random": (lambda views: 0, lambda repair, views: repair.blueprint.fresh(repair.seed + FRESH_STUDENT)),
+    "warmup": (
+        lambda views: replace(tuned().defender, views=views).warmup_views,
+        lambda repair, views: repair.trained(views, FRESH_REPAIR, "warming the student up"),
+    ),
+    "copy": (lambda views: 0, lambda repair, views: repair.blueprint.suspect()),
+}
+
+
+def distillation(repair: Repair, teacher: str, student: str, loss: str) -> Subject:
+    """A student distilled from a teacher, as long as the views that their making has left over pay for."""
+    teacher_views, make_teacher = choose("teacher", teacher, TEACHERS)
+    student_views, make_student = choose("student", student, STUDENTS)
+    spent = teacher_views(repair.views), student_views(repair.views)
+    settings = tuned().distillation
+    weight = resolve(loss, settings.weights.get(loss)).weight
+    shared = {"weight": weight, "nt_xent_weight": settings.nt_xent_weight}
+    config = DistilConfig(repair.schedule(VIEWS), loss, **shared)
+    schedule = repair.schedule(repair.views - sum(spent), config.views_per_image)
+    pair = make_teacher(repair, spent[0]), make_student(repair, spent[1])
+    return repair.distilled(*pair, replace(config, schedule=schedule))
+
+
+# ---- the recipes ----------------------------------------------------------------------------------------------------
+
+
+def _nad(repair: Repair) -> Subject:
+    cost = TEACHERS["finetuned"][0](repair.views)
+    teacher = repair.finetuned(cost, "fine-tuning the teacher")
+    return repair.distilled(teacher, repair.blueprint.suspect(), nad_config(repair.schedule(repair.views - cost)))
+
+
+def _bn_reset(repair: Repair) -> Subject:
+    encoder = _with_batch_norm(repair, "bn_reset")
+    bn_reset(encoder, repair.images, seed=repair.seed)
+    return encoder
+
+
+def _clp(repair: Repair) -> Subject:
+    encoder = _with_batch_norm(repair, "clp")
+    clp(encoder)
+    return encoder
+
+
+def _with_batch_norm(repair: Repair, recipe: str) -> Subject:
+    encoder = repair.blueprint.suspect()
+    if not any(isinstance(module, _BatchNorm) for module in encoder.modules()):
+        name = repair.blueprint.architecture.name
+        raise UsageError(f"recipe {recipe!r} changes batch norm, which {name} does not have; allowed: {ALLOWED}")
+    return encoder
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A repair.
+
+    Attributes:
+        words: What it does, for the model card.
+        run: Does it.
+        afresh: Whether the repaired encoder started from random weights.
+    """
+
+    words: str
+    run: Callable[[Repair], Subject]
+    afresh: bool = False
+
+
+def _distillation(words: str, teacher: str, student: str, loss: str) -> Recipe:
+    return Recipe(words, lambda repair: distillation(repair, teacher, student, loss), student != "copy")
+
+
+RECIPES: dict[str, Recipe] = {
+    "recipe": _distillation(
+        "the suspect is fine-tuned on the clean images; a fresh encoder, warmed up on them, learns its attention (AT)",
+        "finetuned",
+        "warmup",
+        "at",
+    ),
+    "finetune": Recipe(
+        "the suspect goes on learning, contrastively, on the clean images",
+        lambda repair: repair.finetuned(repair.views),
+    ),
+    "nad": Recipe("NAD: the suspect learns the attention of its own fine-tuned copy", _nad),
+    "bn_reset": Recipe("batch norm's statistics are estimated anew on the clean images; no weight changes", _bn_reset),
+    "clp": Recipe("CLP: channels with outlying Lipschitz bounds are switched off; no images are used", _clp),
+}
+ALLOWED = f"{', '.join(RECIPES)}, or teacher/student/loss"
+
+
+def find(name: str) -> Recipe:
+    """A recipe by its name, or any distillation as `teacher/student/loss`.
+
+    Raises:
+        UsageError: If there is none; the message lists all.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    parts = name.split("/")
+    if len(parts) != 3:
+        raise UsageError(f"unknown recipe {name!r}; allowed: {ALLOWED}")
+    choose("teacher", parts[0], TEACHERS)
+    choose("student", parts[1], STUDENTS)
+    resolve(parts[2])
+    return _distillation(f"distillation: teacher {parts[0]}, student {parts[1]}, loss {parts[2]}", *parts)
