@@ -78,8 +78,8 @@ class Settings(widgets.VBox):
             return self.words[what]
         lines = dict(list(table.groupby("line", sort=False)))
         line = widgets.Dropdown(options=list(lines), description="of")
-        style = {"description_width": "150px"}
-        asked = widgets.FloatLogSlider(min=-9, max=9, step=0.05, description=what, style=style, readout_format=".3~r")
+        look = {"style": {"description_width": "150px"}, "layout": widgets.Layout(width="480px")}
+        asked = widgets.FloatLogSlider(min=-9, max=9, step=0.05, description=what, readout_format=".3r", **look)
         self.handles[what] = {"line": line, "asked": asked}
 
         def said(change: Any = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 from PIL import ImageColor
 
-from distill_lib.tools.explore.explorer import Explorer, Shown
+from distill_lib.tools.explore.explorer import NEIGHBOURS, Explorer, Shown
 from distill_lib.tools.explore.pictures import (
     GAP,
     IMAGE,
@@ -19,8 +19,10 @@ from distill_lib.tools.explore.pictures import (
     enlarged,
     neighbour_strip,
     png,
+    strip_width,
 )
 from distill_lib.tools.explore.state import State
+from distill_lib.vision.encoders import STAGES
 
 GLYPHS = {"o": "●", "^": "▲", "v": "▼", "D": "◆", "p": "⬟", "<": "◀", ">": "▶", "h": "⬢", "s": "■"}
 LIKELIEST = 3  # classes whose probability is shown
@@ -41,8 +43,10 @@ class Panel(widgets.VBox):
         self.explorer, self._settling, self._maps = explorer, False, {}
         state = (state or explorer.start()).fitted(explorer.bank.side)
         self.handles = _handles(explorer, state)
-        sizes = {"image": IMAGE, "map": MAP, "attention": None, "neighbours": None}
-        self.pictures = {name: _picture(name, size) for name, size in sizes.items()}
+        near = min(NEIGHBOURS, len(explorer.bank.images) - 1)
+        strips = {"attention": (strip_width(len(STAGES)), SMALL), "neighbours": (strip_width(near), SMALL)}
+        sizes = {"image": (IMAGE, IMAGE), "map": (MAP, MAP), **strips}
+        self.pictures = {name: _picture(name, *size) for name, size in sizes.items()}
         self.words = {name: widgets.HTML() for name in ("prediction", "attention", "neighbours", "status")}
         super().__init__([self._top(), self._bottom()])
         for handle in self.handles.values():
@@ -98,7 +102,8 @@ class Panel(widgets.VBox):
         self.words["neighbours"].value = neighbour_words(explorer, shown)
 
     def _top(self) -> widgets.Widget:
-        handles = widgets.VBox([*self.handles.values(), self.words["status"], self.words["prediction"]])
+        parts = [*self.handles.values(), self.words["status"], self.words["prediction"]]
+        handles = widgets.VBox(parts, layout=widgets.Layout(width="330px"))
         legend = widgets.HTML(legend_words(self.explorer))
         the_map = widgets.VBox([self.pictures["map"], legend])
         return _row([handles, self.pictures["image"], the_map])
@@ -112,7 +117,7 @@ def _handles(explorer: Explorer, state: State) -> dict[str, Any]:
     """The handles, by the names of `State`."""
     bank, last = explorer.bank, len(explorer.bank.images) - 1
     # A point of the map is chosen here: an image's number with its class.
-    points = [(f"{row} of {last}: {bank.name(row)}", row) for row in range(last + 1)]
+    points = [(f"{row}: {bank.name(row)}", row) for row in range(last + 1)]
     place = {"min": 0, "max": bank.side - state.size}
     colour = "#{:02x}{:02x}{:02x}".format(*state.colour)
     handles = {
@@ -129,9 +134,10 @@ def _handles(explorer: Explorer, state: State) -> dict[str, Any]:
     return handles
 
 
-def _picture(name: str, side: int | None) -> widgets.Image:
-    size = {"width": f"{side}px", "height": f"{side}px"} if side else {"height": f"{SMALL}px"}
-    picture = widgets.Image(format="png", layout=widgets.Layout(flex="0 0 auto", object_fit="contain", **size))
+def _picture(name: str, width: int, height: int) -> widgets.Image:
+    size = {"width": f"{width}px", "height": f"{height}px"}
+    border = "1px solid #DDDDDD" if name == "map" else None
+    picture = widgets.Image(format="png", layout=widgets.Layout(flex="0 0 auto", border=border, **size))
     picture.add_class(f"explore-picture-{name}")
     return picture
 
@@ -197,4 +203,4 @@ def _cells(parts: list[str]) -> str:
     """Captions under the tiles of a strip."""
     style = f"display:inline-block;width:{SMALL}px;margin-right:{GAP}px;line-height:1.2;vertical-align:top"
     cells = "".join(f'<span style="{style}">{part}</span>' for part in parts)
-    return f'<div style="white-space:nowrap">{cells}</div>'
+    return f'<div style="white-space:nowrap;padding-left:3px">{cells}</div>'

@@ -13,7 +13,7 @@ from distill_lib.plots.tsne import CLASSES
 from distill_lib.tools.explore.explorer import Bank, Shown
 from distill_lib.tools.explore.subject import Subject
 
-IMAGE, MAP, SMALL = 288, 360, 112  # sides in pixels on the screen
+IMAGE, MAP, SMALL = 288, 360, 104  # sides in pixels on the screen
 GAP = 8
 FINE = 2  # the map is drawn so many times larger, and made smaller once
 HEAT = (255 * matplotlib.colormaps["cividis"](np.arange(256))[:, :3]).astype(np.uint8)
@@ -55,8 +55,13 @@ def neighbour_strip(shown: Shown, bank: Bank) -> Image.Image:
     return strip
 
 
+def strip_width(count: int) -> int:
+    """Of so many small pictures side by side, in pixels."""
+    return count * SMALL + (count - 1) * GAP
+
+
 def _strip(count: int) -> Image.Image:
-    return Image.new("RGB", (count * SMALL + (count - 1) * GAP, SMALL), "white")
+    return Image.new("RGB", (strip_width(count), SMALL), "white")
 
 
 def _box(shown: Shown, side: int) -> tuple[int, int, int, int]:
@@ -77,7 +82,7 @@ class MapPicture:
         self.marks = class_marks(bank)
         points = np.asarray(subject.points, float)
         low, high = points.min(0), points.max(0)
-        self._low, self._scale = low, (MAP - 32) / max(float((high - low).max()), 1e-12)
+        self._centre, self._scale = (low + high) / 2, (MAP - 32) / max(float((high - low).max()), 1e-12)
         picture = Image.new("RGB", (FINE * MAP, FINE * MAP), "white")
         draw = ImageDraw.Draw(picture)
         for point in points[len(bank.images) :]:
@@ -98,8 +103,8 @@ class MapPicture:
         return picture
 
     def _at(self, point: Sequence[float], fine: int = 1) -> tuple[float, float]:
-        x, y = fine * (16 + self._scale * (np.asarray(point, float) - self._low))
-        return float(x), fine * MAP - float(y)
+        x, y = self._scale * (np.asarray(point, float) - self._centre)
+        return fine * (MAP / 2 + float(x)), fine * (MAP / 2 - float(y))
 
 
 def class_marks(bank: Bank) -> dict[int, tuple[str, str]]:
