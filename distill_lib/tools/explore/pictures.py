@@ -13,7 +13,7 @@ from distill_lib.plots.tsne import CLASSES
 from distill_lib.tools.explore.explorer import Bank, Shown
 from distill_lib.tools.explore.subject import Subject
 
-IMAGE, MAP, SMALL = 288, 360, 104  # sides in pixels on the screen
+IMAGE, MAP, SMALL = 288, 360, 96  # sides in pixels on the screen
 GAP = 8
 FINE = 2  # the map is drawn so many times larger, and made smaller once
 HEAT = (255 * matplotlib.colormaps["cividis"](np.arange(256))[:, :3]).astype(np.uint8)

@@ -55,7 +55,7 @@ def test_attention_is_brightest_where_it_is_highest_and_outlines_the_square(expl
     rows, columns = np.argwhere((strip != bare).any(-1)).T
     left = columns < SMALL
     edges = (rows[left].min(), rows[left].max(), columns[left].min(), columns[left].max())
-    assert edges == (68, 100, 68, 100)  # pixels 21 to 30 of 32, 3.25 times larger
+    assert edges == (63, 92, 63, 92)  # pixels 21 to 30 of 32, three times larger
 
 
 def test_neighbours_stand_side_by_side(explorer, bank):
