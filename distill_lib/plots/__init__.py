@@ -37,6 +37,14 @@ from distill_lib.plots.data_free import (
     numbers_asr_over_training,
     numbers_bridge,
 )
+from distill_lib.plots.explore import (
+    alt_explore,
+    alt_places,
+    draw_explore,
+    draw_places,
+    numbers_explore,
+    numbers_places,
+)
 from distill_lib.plots.files import save
 from distill_lib.plots.headline import alt_headline, draw_headline, numbers_headline
 from distill_lib.plots.injection import alt_injection, draw_injection, numbers_injection
@@ -101,6 +109,8 @@ FIGURES = {
     "temperatures": Kind(draw_temperatures, alt_temperatures),
     "ablation": Kind(draw_ablation, alt_ablation),
     "trade": Kind(draw_trade, alt_trade),
+    "explore": Kind(draw_explore, alt_explore),
+    "places": Kind(draw_places, alt_places),
     "bench": Kind(draw_bench, alt_bench),
     "sensitivity": Kind(draw_sensitivity, alt_sensitivity),
     "attention": _PICTURES,
@@ -165,6 +175,7 @@ __all__ = [
     "numbers_attention",
     "numbers_bench",
     "numbers_bridge",
+    "numbers_explore",
     "numbers_harm",
     "numbers_headline",
     "numbers_injection",
@@ -172,6 +183,7 @@ __all__ = [
     "numbers_losses",
     "numbers_necessity",
     "numbers_peaks",
+    "numbers_places",
     "numbers_robustness",
     "numbers_sensitivity",
     "numbers_spaces",

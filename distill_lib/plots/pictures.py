@@ -44,10 +44,10 @@ def numbers_synthetic(rows: Mapping[str, object], words: str) -> dict:
 
 
 def _rows(rows: Mapping[str, object]) -> list[dict]:
-    return [{"title": str(title), "pictures": [_written(each) for each in images]} for title, images in rows.items()]
+    return [{"title": str(title), "pictures": [*map(write_picture, images)]} for title, images in rows.items()]
 
 
-def _written(image) -> str:
+def write_picture(image) -> str:
     """A picture uint8 (3, H, W) as a PNG in base64: the pixels drawn, in few letters."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(np.asarray(image).transpose(1, 2, 0))).save(buffer, "png", optimize=True)

@@ -22,9 +22,15 @@ NOTEBOOKS = {
     "06_robustness": ("robustness",),
     "07_data_free": ("label_triggers", "synthetic", "vaccine", "asr_over_training", "bridge", "abd"),
     "08_undistillable": ("answers", "peaks", "spaces", "stolen", "temperatures", "ablation", "trade"),
+    "09_explore": ("explore", "places"),
 }
-# What a notebook needs besides the store; the analysis reads the tables of all before it.
-NEEDS = {"05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"), "06_robustness": ("01_attack",)}
+# What a notebook needs besides the store: the analysis reads the tables of all before it, and the explorer makes no
+# encoder.
+NEEDS = {
+    "05_analysis": ("01_attack", "02_teacher", "03_student", "04_loss"),
+    "06_robustness": ("01_attack",),
+    "09_explore": ("01_attack", "02_teacher", "03_student"),
+}
 # What the paper (arXiv 2403.03846) averages over: no mean over fewer sets is put beside its numbers.
 PAPER_SETS = {"pretrain": ("cifar10", "stl10"), "downstream": ("cifar10", "stl10", "gtsrb", "svhn")}
 WORDS = {"pretrain": "pre-training", "downstream": "downstream"}

@@ -151,6 +151,26 @@ def purified_figures(images) -> dict[str, dict]:
     }
 
 
+def explorer_figures() -> dict[str, dict]:
+    """Small numbers for the figures of the explorer's notebook."""
+    from distill_lib import plots
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    view = {
+        "image": image, "prediction": "a long class name", "kept": 0.5, "points": rng.normal(0, 1, (40, 2)),
+        "position": (0.0, 1.0), "origin": (1.0, 0.0), "shares": {f"stage{n}": 12.0 for n in range(1, 5)},
+        "attention": {f"stage{n}": rng.random((2, 2)) for n in range(1, 5)}, "neighbours": [(image, "other class")] * 3,
+    }  # fmt: skip
+    names, place = ("clean", "attacked", "finetuned / warmup / at"), [1, 11, 21]
+    labels, about = np.arange(40) < 9, "badencoder, patterns, seed 0"
+    grids = {"rows": place, "columns": place, "shares": {name: 100 * rng.random((3, 3)) for name in names}, "n": 60}
+    return {
+        "explore": plots.numbers_explore(dict.fromkeys(names, view), (21, 21, 10), "cat", "dog", labels, about),
+        "places": plots.numbers_places(grids, (21, 21, 10), 32, "dog", about=about),
+    }
+
+
 @pytest.fixture(scope="session")
 def few() -> pd.DataFrame:
     """Two seeds."""
@@ -195,4 +215,5 @@ def every_figure(many) -> dict[str, dict]:
         **purified_figures(images),
         **data_free_figures(),
         **undistillable_figures(),
+        **explorer_figures(),
     }
