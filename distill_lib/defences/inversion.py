@@ -1,0 +1,296 @@
+"""Trigger inversion in feature space: the smallest patch that pulls many images to one point.
+
+DECREE (Feng et al., CVPR 2023, arXiv 2303.15180): a backdoored encoder sends whatever carries the trigger to one
+place, so that a small patch makes the features of different images alike; a clean encoder asks for a large one. Neither
+labels nor a head are needed. The published score is the L1 norm of the mask over its largest value (PL1-Norm), small
+ones are suspicious. The release (facts, as far as they are ours too): one mask for all channels, both mask and pattern
+squashed into their range, cosine over all pairs of a batch, Adam, a norm whose weight is multiplied by 5 after more
+than 5 steps in a row above the cosine .99, and divided by 5 after as many below; the smallest norm above .99 counts.
+What differs here is said beside each setting.
+"""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import normalize
+
+from distill_lib.errors import UsageError
+from distill_lib.training.device import generator
+from distill_lib.training.loop import Schedule, Watch, train
+from distill_lib.vision.features import extract, to_unit
+
+FEWEST = 16  # images: of fewer, alike features say nothing
+_EDGE = 1e-4  # how near to 0 and 1 a mask or pattern starts: beyond, a squashed parameter has no gradient
+
+
+@dataclass(frozen=True)
+class InversionConfig:
+    """Settings of the search.
+
+    Attributes:
+        steps: Of Adam, with torch's betas; the release has .5, .9, and stops early.
+        batch: Images a step; 128 or 256 in the release, whose encoders are larger.
+        lr: Falls to 0 on a cosine; .5, .1, .05 in the release.
+        target: Mean cosine over pairs that is to be held.
+        weight: Of the mask's relative norm at the start; the release's 1e-3 of the sum over 32 x 32 x 3 is 3.
+        factor: What the weight is multiplied or divided by.
+        patience: Steps in a row above (below) the target that are not yet answered.
+        restarts: Searches from other starts; the smallest mask counts.
+        centred: Whether cosines are taken about the clean images' mean feature, in place of 0: features after a ReLU
+            are alike before anything is stamped. The release does not.
+    """
+
+    steps: int = 300
+    batch: int = 64
+    lr: float = 0.5
+    target: float = 0.99
+    weight: float = 3.0
+    factor: float = 5.0
+    patience: int = 5
+    restarts: int = 1
+    centred: bool = False
+
+    def __post_init__(self):
+        counts = {"steps": (self.steps, 1), "batch": (self.batch, 2), "restarts": (self.restarts, 1)}
+        for name, (value, least) in {**counts, "patience": (self.patience, 0)}.items():
+            if value < least:
+                raise UsageError(f"inversion.{name} is {value}; allowed: {least} or more")
+        if not 0 < self.target < 1:
+            raise UsageError(f"inversion.target is {self.target}; allowed: a cosine above 0 and below 1")
+        if not (self.lr > 0 and self.weight > 0 and self.factor > 1 and math.isfinite(self.lr * self.weight)):
+            raise UsageError(
+                f"inversion: lr {self.lr}, weight {self.weight}, factor {self.factor} are impossible; "
+                "allowed: lr and weight above 0, factor above 1"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class SoftTrigger:
+    """A pattern blended into images; a trigger as `distill_lib.vision.triggers` has them, but found, not chosen.
+
+    Attributes:
+        mask: float32 (H, W) in [0, 1]: 1 replaces the pixel, 0 leaves it.
+        pattern: float32 (3, H, W) in [0, 1].
+    """
+
+    mask: Tensor
+    pattern: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Stamped copy of images (N, 3, H, W), uint8: what is measured can be stored as an image."""
+        mask, pattern = self.mask.to(images.device), self.pattern.to(images.device)
+        return (images.float() * (1 - mask) + 255 * pattern * mask).round_().clamp_(0, 255).to(torch.uint8)
+
+    @property
+    def size(self) -> float:
+        """Relative L1 norm of the mask (PL1-Norm): 0 is no trigger, 1 the whole image."""
+        return float(self.mask.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """What the search found.
+
+    Attributes:
+        trigger: The smallest that held the target; where none did, the one whose images were most alike.
+        size: Its relative norm; 1 where the target was never held, as a mask of 1 makes all images the same.
+        similarity: Mean cosine over pairs of all images with the trigger, rounded to pixels.
+        clean_similarity: The same without it.
+        reached: Whether the target was ever held.
+        log: Rows of step, learning rate and the terms.
+    """
+
+    trigger: SoftTrigger
+    size: float
+    similarity: float
+    clean_similarity: float
+    reached: bool
+    log: list[dict[str, float]]
+
+
+def invert(
+    encoder: nn.Module,
+    images: Tensor,
+    config: InversionConfig | None = None,
+    seed: int = 0,
+    watch: Callable[[], Watch] = Watch,
+) -> Inversion:
+    """Look for the smallest trigger of an encoder, which is left as it is.
+
+    Args:
+        encoder: From images in [0, 1] to (B, D).
+        images: Clean images, uint8 (N, 3, H, W).
+        config: Settings.
+        seed: Of start and order.
+        watch: Makes the reports of each search.
+
+    Raises:
+        UsageError: If there are fewer than 16 images.
+    """
+    config = config or InversionConfig()
+    if len(images) < FEWEST:
+        raise UsageError(f"{len(images)} images are too few to look for a trigger; allowed: {FEWEST} or more")
+    frozen = frozen_copy(encoder)
+    images = images.to(next(frozen.parameters()).device)
+    clean = extract(frozen, images)
+    centre = clean.mean(0) if config.centred else torch.zeros_like(clean[0])
+    found = [_search(frozen, images, centre, config, seed + 10_000 * turn, watch()) for turn in range(config.restarts)]
+    best, log = min(found, key=lambda pair: pair[0].rank)
+    trigger = best.trigger()
+    stamped = extract(frozen, images, transform=trigger)
+    alike = [similarity(each - centre) for each in (stamped, clean)]
+    return Inversion(trigger, trigger.size if best.reached else 1.0, *map(float, alike), best.reached, log)
+
+
+def similarity(features: Tensor) -> Tensor:
+    """Mean cosine over all pairs of different rows of (N, D): 1 where all point one way.
+
+    The sum over all pairs is the squared length of the sum of the unit vectors.
+    """
+    units = normalize(features.float(), dim=1)
+    count = len(units)
+    return (units.sum(0).square().sum() - units.square().sum()) / (count * (count - 1))
+
+
+def frozen_copy(encoder: nn.Module) -> nn.Module:
+    """A copy in eval mode that no gradient reaches: whatever is searched, the encoder itself stays as it is."""
+    return deepcopy(encoder).eval().requires_grad_(False)
+
+
+# ---- the search -----------------------------------------------------------------------------------------------------
+
+
+class _Painter(nn.Module):
+    """Mask and pattern as parameters without bounds; a sigmoid brings them into [0, 1].
+
+    Args:
+        shape: (3, H, W).
+        source: Draws the start, uniform in [0, 1] as in the release.
+        mask: Fixed, float (H, W); None: to be searched.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], source: Generator, mask: Tensor | None = None):
+        super().__init__()
+        self.fixed = mask
+        if mask is None:
+            self.mask_logits = nn.Parameter(_start(shape[1:], source))
+        self.pattern_logits = nn.Parameter(_start(shape, source))
+
+    def mask(self) -> Tensor:
+        return self.mask_logits.sigmoid() if self.fixed is None else self.fixed
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Painted images, float (B, 3, H, W) in [0, 1]."""
+        mask = self.mask()
+        return images * (1 - mask) + self.pattern_logits.sigmoid() * mask
+
+    def trigger(self) -> SoftTrigger:
+        return SoftTrigger(self.mask().detach().clone(), self.pattern_logits.detach().sigmoid())
+
+
+def _start(shape: tuple[int, ...], source: Generator) -> Tensor:
+    return torch.rand(shape, generator=source, device=source.device).clamp_(_EDGE, 1 - _EDGE).logit()
+
+
+class _Best:
+    """Keeps the smallest mask that held the target, and the most alike as long as none has."""
+
+    def __init__(self, painter: _Painter):
+        self.painter, self.reached, self.rank, self.kept = painter, False, (1, math.inf), None
+
+    def offer(self, alike: float, size: float, held: bool) -> None:
+        rank = (0, size) if held else (1, -alike)
+        if self.kept is None or rank < self.rank:
+            self.rank, self.reached = rank, held
+            self.kept = self.painter.trigger()
+
+    def trigger(self) -> SoftTrigger:
+        return self.kept
+
+
+class _Weight:
+    """Weighs the norm: more while the target is held, less while it is missed."""
+
+    def __init__(self, config: InversionConfig):
+        self.config, self.value, self.held, self.row = config, config.weight, None, 0
+
+    def hear(self, held: bool) -> None:
+        self.row = self.row + 1 if held == self.held else 1
+        self.held = held
+        if self.row > self.config.patience:
+            self.value *= self.config.factor if held else 1 / self.config.factor
+            self.row = 0
+
+
+def _search(
+    encoder: nn.Module, images: Tensor, centre: Tensor, config: InversionConfig, seed: int, watch: Watch
+) -> tuple[_Best, list[dict[str, float]]]:
+    painter = _Painter(tuple(images.shape[1:]), generator(seed, images.device))
+    best, weight = _Best(painter), _Weight(config)
+
+    def objective(rows: Tensor, source: Generator) -> dict[str, Tensor]:
+        alike = similarity(encoder(painter(to_unit(images[rows]))) - centre)
+        size, held = painter.mask().mean(), float(alike.detach()) > config.target
+        best.offer(float(alike.detach()), float(size.detach()), held)
+        terms = {"alike": -alike, "size": weight.value * size}
+        weight.hear(held)
+        return terms
+
+    schedule = Schedule(config.steps, config.batch, "adam", config.lr, weight_decay=0.0, decay="cosine")
+    return best, train(painter, objective, len(images), schedule, seed, watch)
+
+
+# ---- a trigger with a known place, towards a known point ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AimConfig:
+    """Settings of `aim` [ours].
+
+    Attributes:
+        steps: Of Adam.
+        batch: Images a step.
+        lr: Falls to 0 on a cosine.
+    """
+
+    steps: int = 200
+    batch: int = 64
+    lr: float = 0.5
+
+
+def aim(
+    encoder: nn.Module,
+    images: Tensor,
+    mask: Tensor,
+    reference: Tensor,
+    config: AimConfig | None = None,
+    seed: int = 0,
+    watch: Watch | None = None,
+) -> SoftTrigger:
+    """Look for the pattern under a mask that brings images nearest to a reference; the encoder is left as it is.
+
+    Args:
+        encoder: From images in [0, 1] to (B, D).
+        images: Clean images, uint8 (N, 3, H, W).
+        mask: float (H, W) in [0, 1], fixed: the place of the trigger that was planted.
+        reference: The image whose features are aimed at, uint8 (1, 3, H, W).
+        config: Settings.
+        seed: Of start and order.
+        watch: Reports.
+    """
+    config, frozen = config or AimConfig(), frozen_copy(encoder)
+    images = images.to(next(frozen.parameters()).device)
+    point = normalize(extract(frozen, reference), dim=1)
+    painter = _Painter(tuple(images.shape[1:]), generator(seed, images.device), mask.to(images.device, torch.float32))
+
+    def objective(rows: Tensor, source: Generator) -> dict[str, Tensor]:
+        features = normalize(frozen(painter(to_unit(images[rows]))).float(), dim=1)
+        return {"away": -(features * point).sum(1).mean()}
+
+    schedule = Schedule(config.steps, config.batch, "adam", config.lr, weight_decay=0.0, decay="cosine")
+    train(painter, objective, len(images), schedule, seed, watch)
+    return painter.trigger()
