@@ -42,6 +42,7 @@ from distill_lib.plots.headline import alt_headline, draw_headline, numbers_head
 from distill_lib.plots.injection import alt_injection, draw_injection, numbers_injection
 from distill_lib.plots.necessity import alt_necessity, draw_necessity, numbers_necessity
 from distill_lib.plots.pictures import alt_pictures, draw_pictures, numbers_label_triggers, numbers_synthetic
+from distill_lib.plots.roc_inspect import alt_roc_inspect, draw_roc_inspect, numbers_roc_inspect
 from distill_lib.plots.strength import alt_strength, draw_strength, numbers_strength
 from distill_lib.plots.summary import plain
 from distill_lib.plots.theft import (
@@ -100,6 +101,7 @@ FIGURES = {
     "temperatures": Kind(draw_temperatures, alt_temperatures),
     "ablation": Kind(draw_ablation, alt_ablation),
     "trade": Kind(draw_trade, alt_trade),
+    "roc_inspect": Kind(draw_roc_inspect, alt_roc_inspect),
     "bench": Kind(draw_bench, alt_bench),
 }
 
@@ -169,6 +171,7 @@ __all__ = [
     "numbers_necessity",
     "numbers_peaks",
     "numbers_robustness",
+    "numbers_roc_inspect",
     "numbers_spaces",
     "numbers_stolen",
     "numbers_strength",

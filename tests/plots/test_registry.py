@@ -14,7 +14,7 @@ from distill_lib.errors import UsageError
 NAMES = (
     "trigger", "injection", "tsne", "acc_asr", "teachers", "students", "losses", "strength", "headline", "necessity",
     "harm", "robustness", "label_triggers", "synthetic", "vaccine", "asr_over_training", "bridge", "abd",
-    "answers", "peaks", "spaces", "stolen", "temperatures", "ablation", "trade", "bench",
+    "answers", "peaks", "spaces", "stolen", "temperatures", "ablation", "trade", "roc_inspect", "bench",
 )  # fmt: skip
 TABLES = ("acc_asr", "teachers", "students", "losses", "headline")
 
