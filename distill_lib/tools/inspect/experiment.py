@@ -48,7 +48,8 @@ TRIGGERS: dict[str, Trigger | None] = {
 }
 HELD_OUT = "orange 8"
 HELD_OUT_ATTACK = "ctrl"
-PURIFIED = ("finetune", "recipe")
+# The last is a control: never attacked, and trained as little as a cure that starts anew.
+PURIFIED = ("finetune", "recipe", "clean_share")
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Subject:
         seed: Of everything.
         attack: Empty for clean ones.
         trigger: Name in `TRIGGERS`; of other attacks `profile's`.
-        defence: Of purified ones: `finetune` or `recipe`.
+        defence: Of purified ones, one of `PURIFIED`.
     """
 
     group: str
