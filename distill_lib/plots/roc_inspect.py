@@ -21,7 +21,7 @@ from distill_lib.plots.style import (
 )
 
 MARKS = ((VERMILION, "^"), (ORANGE, "v"), (PURPLE, "D"), (SKY, "s"), (GREY, "P"))
-GROUPS = {"clean": (BLUE, "o"), "purified": (GREEN, "s")}
+GROUPS = {"clean": (BLUE, "o"), "purified": (GREEN, "s"), "control": (GREY, "X")}
 LINES = {"all": (VERMILION, "-"), "held-out trigger": (PURPLE, "--"), "held-out attack": (SKY, ":")}
 
 
@@ -53,8 +53,8 @@ def numbers_roc_inspect(rows: pd.DataFrame, summary: pd.DataFrame) -> dict:
 
 
 def _kind(row: dict) -> str:
-    if row["group"] == "clean":
-        return "clean"
+    if row["group"] in ("clean", "control"):
+        return name(row["defence"]) if row["group"] == "control" else "clean"
     attack = name(row["attack"])
     if row["group"] == "purified":
         return f"{attack}, {name(row['defence'])}"

@@ -16,6 +16,7 @@ def numbers():
     table = pd.DataFrame([
         *rows("reference", [0.9]), *rows("clean", [0.3, 0.4]), *rows("attacked", [0.1, 0.35], **attack),
         *rows("attacked", [0.2], **{**attack, "attack": "ctrl", "held_out": True}),
+        *rows("control", [0.6], defence="clean_share"),
         *rows("attacked", [0.5], **{**attack, "attack": "poisoned_data", "planted": False}),
     ])  # fmt: skip
     about = {"low": 0.5, "high": 1.0, "n_clean": 2, "threshold": 0.25, "n_reference": 8, "flagged_clean": 0}
@@ -33,6 +34,7 @@ def test_the_threshold_encoders_are_not_judged_and_every_other_kind_is_drawn(num
         "clean": [0.3, 0.4],
         "BadEncoder": [0.1, 0.35],
         "CTRL *": [0.2],
+        "clean share alone": [0.6],
         "poisoned data (not planted)": [0.5],
     }
 

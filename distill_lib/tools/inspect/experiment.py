@@ -48,8 +48,8 @@ TRIGGERS: dict[str, Trigger | None] = {
 }
 HELD_OUT = "orange 8"
 HELD_OUT_ATTACK = "ctrl"
-# The last is a control: never attacked, and trained as little as a cure that starts anew.
-PURIFIED = ("finetune", "recipe", "clean_share")
+PURIFIED = ("finetune", "recipe")
+CONTROL = "clean_share"  # never attacked, and trained on as few images as a cure that starts anew
 
 
 @dataclass
@@ -72,11 +72,12 @@ class Subject:
     """One encoder of the experiment.
 
     Attributes:
-        group: `reference` (clean, for the threshold alone), `clean`, `attacked` or `purified`.
+        group: `reference` (clean, for the threshold alone), `clean`, `attacked`, `purified` or `control` (clean images
+            alone).
         seed: Of everything.
-        attack: Empty for clean ones.
+        attack: Empty for those that were never attacked.
         trigger: Name in `TRIGGERS`; of other attacks `profile's`.
-        defence: Of purified ones, one of `PURIFIED`.
+        defence: Of purified ones, one of `PURIFIED`; of controls `CONTROL`.
     """
 
     group: str
@@ -101,7 +102,7 @@ class Plan:
         badencoder: Of each trigger.
         ctrl: Of CTRL.
         poisoned_data: Likewise; counted as attacked only where planted.
-        purified: Of the cured encoders, under the profile's trigger and under CTRL.
+        purified: Of the cured encoders, under the profile's trigger and under CTRL, and of the controls.
     """
 
     reference: tuple[int, ...] = tuple(range(20, 28))
@@ -122,7 +123,7 @@ class Plan:
             found += [Subject("attacked", seed, attack) for seed in getattr(self, attack)]
         for attack in ("badencoder", "ctrl"):
             found += [Subject("purified", seed, attack, defence=name) for seed in self.purified for name in PURIFIED]
-        return found
+        return found + [Subject("control", seed, defence=CONTROL) for seed in self.purified]
 
 
 # ---- one encoder ----------------------------------------------------------------------------------------------------
@@ -236,7 +237,8 @@ def audit_rows(stages: Stages, plan: Plan, config: AuditConfig) -> Iterator[list
     for seed in plan.purified:
         subject = Subject("purified", seed, "badencoder")
         inside, downstream = under(stages, subject), place(stages, subject)
-        cells = {name: cell_of(inside, replace(subject, defence=name), downstream) for name in ("none", *PURIFIED)}
+        names = ("none", *PURIFIED, CONTROL)
+        cells = {name: cell_of(inside, replace(subject, defence=name), downstream) for name in names}
         encoders = {{"none": "attacked"}.get(name, name): inside.encoder_of(cell) for name, cell in cells.items()}
         encoders["clean"] = inside.pretrained(seed)
         trigger, first = inside.trigger(), inside.references(downstream, seed)[:1]
@@ -347,7 +349,7 @@ def prepare(study: Study, plan: Plan) -> None:
     """
     subjects = plan.subjects()
     clean = [replace(subject, group="clean", attack="", trigger="profile's", defence="none") for subject in subjects]
-    for wanted in (dict.fromkeys(clean), *(_of(subjects, group) for group in ("attacked", "purified"))):
+    for wanted in (dict.fromkeys(clean), *(_of(subjects, group) for group in ("attacked", "purified", "control"))):
         study.workers.run(study.stages, [Task(study.profile, made, (subject,)) for subject in wanted])
 
 
