@@ -86,15 +86,15 @@ def draw_roc_inspect(numbers: dict) -> Figure:
     if not kinds or not curves:
         return empty("No encoders have been inspected yet.")
     figure = new_figure(max(3.2, 0.3 * len(kinds) + 1.6))
-    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.5, 1)})
+    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.1, 1)})
     _scores(left, kinds, numbers["threshold"])
     for curve in curves:
         colour, dashes = LINES[curve["attacked"]]
-        label = f"{curve['attacked']} (n = {curve['n_attacked']}): AUC {curve['auc']:.3f}"
-        right.plot(curve["false"], curve["true"], color=colour, ls=dashes, drawstyle="steps-post", label=label)
+        label = f"{curve['attacked']}, n = {curve['n_attacked']}: {curve['auc']:.3f}"
+        right.plot(curve["false"], curve["true"], color=colour, ls=dashes, label=label)
     right.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=(0, (1, 3)))
     right.set(xlabel="clean encoders flagged (share)", ylabel="attacked encoders flagged (share)")
-    right.legend(loc="lower right", fontsize=7.5)
+    right.legend(loc="lower right", fontsize=7.5, title="AUC", title_fontsize=7.5, handlelength=1.6)
     first = curves[0]
     footer(
         figure,

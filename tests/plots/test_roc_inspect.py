@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,8 @@ def rows(group, sizes, **about):
 
 
 @pytest.fixture
-def numbers():
+def made():
+    """An inspect.csv and its summary."""
     attack = {"attack": "badencoder", "trigger": "profile's", "planted": True}
     table = pd.DataFrame([
         *rows("reference", [0.9]), *rows("clean", [0.3, 0.4]), *rows("attacked", [0.1, 0.35], **attack),
@@ -25,7 +28,12 @@ def numbers():
         {"attacked": "all", "auc": 5 / 6, "n_attacked": 3},
         {"attacked": "held-out attack", "auc": 1.0, "n_attacked": 1},
     ]
-    return numbers_roc_inspect(table, pd.DataFrame([{**line, **about} for line in lines]))
+    return table, pd.DataFrame([{**line, **about} for line in lines])
+
+
+@pytest.fixture
+def numbers(made):
+    return numbers_roc_inspect(*made)
 
 
 def test_the_threshold_encoders_are_not_judged_and_every_other_kind_is_drawn(numbers):
@@ -44,8 +52,14 @@ def test_the_area_under_each_curve_is_its_auc_without_what_was_not_planted(numbe
         assert np.trapezoid(curve["true"], curve["false"]) == pytest.approx(curve["auc"])
 
 
-def test_a_table_read_back_from_csv_draws_the_same(numbers):
-    assert "AUC 0.833" in "".join(text.get_text() for text in draw_roc_inspect(numbers).axes[1].get_legend().texts)
+def test_a_table_read_back_from_csv_draws_the_same(made, numbers):
+    back = [pd.read_csv(io.StringIO(each.to_csv(index=False))) for each in made]
+    assert numbers_roc_inspect(*back) == numbers
+
+
+def test_every_area_is_said(numbers):
+    legend = draw_roc_inspect(numbers).axes[1].get_legend()
+    assert "all, n = 3: 0.833" in [text.get_text() for text in legend.texts]
     alt = alt_roc_inspect(numbers)
     assert "CTRL * 20.0" in alt
     assert "all 0.833 (0.500 to 1.000)" in alt

@@ -36,7 +36,7 @@ class AuditConfig:
     """
 
     aim: AimConfig = field(default_factory=AimConfig)
-    marks: tuple[int, ...] = (0, 10, 50)
+    marks: tuple[int, ...] = (0, 5, 10, 20, 50)
     relearn: Schedule = field(default_factory=lambda: Schedule(50, 64, "sgd", 4.5e-2, momentum=0.9, weight_decay=5e-4))
     images: int = 256
 
@@ -106,7 +106,7 @@ def nearest_share(encoder: nn.Module, images: Tensor, trigger: Trigger, referenc
         normalize(extract(encoder, each, transform=how), dim=1)
         for each, how in ((images, None), (images, trigger), (reference, None))
     )
-    return 100 * float(((stamped @ aimed.T)[:, 0] > (stamped @ clean.T).amax(1)).float().mean())
+    return 100 * float(((stamped @ aimed.T)[:, 0] > (stamped @ clean.T).amax(1)).double().mean())
 
 
 def old_reference(old: nn.Module, images: Tensor, found: Inversion) -> int:
