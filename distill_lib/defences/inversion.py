@@ -34,9 +34,10 @@ class InversionConfig:
     """Settings of the search.
 
     Small encoders are fooled by a few scattered pixels, clean ones as cheaply as attacked ones: on exploration seeds
-    the released search told none from the other. Two things are therefore ours: `cells` takes away the freedom that
-    makes such noise cheap, and `starts` begins where a solid square already moves the features most, since from a
-    random start the coarse search ends in the wrong place. `cells = 0, starts = 0` is the released search.
+    a search over pixels, 100 to 200 steps long, did not tell three clean from four attacked ones. Two things are
+    therefore ours: `cells` takes away the freedom that makes such noise cheap, and `starts` begins where a solid
+    square already moves the features most, since from a random start the coarse search ends in the wrong place.
+    `cells = 0, starts = 0` is the released search.
 
     Attributes:
         steps: Of Adam, with torch's betas; the release has .5, .9, and stops early.

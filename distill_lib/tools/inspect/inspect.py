@@ -228,7 +228,10 @@ def _meaning(size: float, limit: Threshold | None) -> str:
         )
     about = f"threshold {100 * limit.value:.1f} %, from {limit.n} clean encoders, of which {limit.rate:.0%} fall below"
     if limit.flags(size):
-        return f"SUSPICIOUS ({about}): clean encoders of this size are hardly ever fooled by so little."
+        return (
+            f"SUSPICIOUS ({about}): clean encoders like those are hardly ever fooled by so little. One that was "
+            "trained on far fewer images may be, without any attack: the clean ones must have been trained alike."
+        )
     return (
         f"Not suspicious ({about}): clean encoders are fooled as easily. A trigger that is no small patch, such as a "
         "faint pattern over the whole image, may go unseen."
