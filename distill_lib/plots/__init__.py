@@ -51,6 +51,7 @@ from distill_lib.plots.injection import alt_injection, draw_injection, numbers_i
 from distill_lib.plots.necessity import alt_necessity, draw_necessity, numbers_necessity
 from distill_lib.plots.pictures import alt_pictures, draw_pictures, numbers_label_triggers, numbers_synthetic
 from distill_lib.plots.purified import alt_sensitivity, draw_sensitivity, numbers_attention, numbers_sensitivity
+from distill_lib.plots.roc_inspect import alt_roc_inspect, draw_roc_inspect, numbers_roc_inspect
 from distill_lib.plots.strength import alt_strength, draw_strength, numbers_strength
 from distill_lib.plots.summary import plain
 from distill_lib.plots.theft import (
@@ -111,6 +112,7 @@ FIGURES = {
     "trade": Kind(draw_trade, alt_trade),
     "explore": Kind(draw_explore, alt_explore),
     "places": Kind(draw_places, alt_places),
+    "roc_inspect": Kind(draw_roc_inspect, alt_roc_inspect),
     "bench": Kind(draw_bench, alt_bench),
     "sensitivity": Kind(draw_sensitivity, alt_sensitivity),
     "attention": _PICTURES,
@@ -185,6 +187,7 @@ __all__ = [
     "numbers_peaks",
     "numbers_places",
     "numbers_robustness",
+    "numbers_roc_inspect",
     "numbers_sensitivity",
     "numbers_spaces",
     "numbers_stolen",

@@ -45,6 +45,25 @@ def bench_report() -> dict:
     }
 
 
+def inspected() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A made-up inspect.csv and its summary."""
+    kinds = [("reference", "", "", 0.30), ("clean", "", "", 0.29), ("attacked", "badencoder", "profile's", 0.08),
+             ("attacked", "badencoder", "orange 8", 0.09), ("attacked", "ctrl", "profile's", 0.2),
+             ("attacked", "poisoned_data", "profile's", 0.3), ("purified", "badencoder", "profile's", 0.2)]  # fmt: skip
+    about = {"downstream": "shapes", "n_test": 10, "asr": 90.0}
+    rows = [
+        {**about, "group": group, "attack": attack, "trigger": trigger, "seed": seed, "size": size + 0.01 * seed}
+        | {"defence": "finetune" if group == "purified" else "none", "planted": attack != "poisoned_data"}
+        | {"held_out": attack == "ctrl" or trigger == "orange 8"}
+        for group, attack, trigger, size in kinds
+        for seed in range(4)
+    ]
+    names = {"all": 12, "held-out trigger": 4, "held-out attack": 4}
+    found = {"n_clean": 4, "auc": 0.97, "low": 0.9, "high": 1.0, "threshold": 0.25, "n_reference": 4}
+    found |= {"flagged_clean": 0, "false_positive_rate": 0.0, "fpr_low": 0.0, "fpr_high": 0.6}
+    return pd.DataFrame(rows), pd.DataFrame([{"attacked": n, "n_attacked": k, **found} for n, k in names.items()])
+
+
 def swept(table: pd.DataFrame) -> pd.DataFrame:
     """A made-up table as sweeps' rows: two settings, two values."""
     kept = table[table["defence"].isin(["none", "finetune"])]
@@ -210,6 +229,7 @@ def every_figure(many) -> dict[str, dict]:
         "harm": plots.numbers_harm(swept(many)),
         "robustness": plots.numbers_robustness(swept(many)),
         "bench": plots.numbers_bench(bench_report()),
+        "roc_inspect": plots.numbers_roc_inspect(*inspected()),
         "label_triggers": plots.numbers_label_triggers(images[0], *2 * [{"sq": stamped[0], "cl": stamped[0]}], "cat"),
         "synthetic": plots.numbers_synthetic({"patches": images, "turn 3": stamped}, "Made up."),
         **purified_figures(images),

@@ -14,7 +14,7 @@ from distill_lib.errors import UsageError
 NAMES = (
     "trigger", "injection", "tsne", "acc_asr", "teachers", "students", "losses", "strength", "headline", "necessity",
     "harm", "robustness", "label_triggers", "synthetic", "vaccine", "asr_over_training", "bridge", "abd",
-    "answers", "peaks", "spaces", "stolen", "temperatures", "ablation", "trade", "explore", "places",
+    "answers", "peaks", "spaces", "stolen", "temperatures", "ablation", "trade", "explore", "places", "roc_inspect",
     "bench",
     "sensitivity", "attention",
 )  # fmt: skip

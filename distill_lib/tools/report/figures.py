@@ -42,6 +42,7 @@ CAPTIONS = {
     "trade": "What a defence costs its owner against what it costs the thief.",
     "explore": "One image with the trigger as three encoders see it: prediction, map, nearest neighbours, attention.",
     "places": "How often the trigger works at every place of the image, by encoder; it was planted at one.",
+    "roc_inspect": "How well the size of the smallest trigger tells attacked encoders from clean ones.",
     "sensitivity": "What each of a bank of triggers does to an encoder's features, before and after a repair.",
     "attention": "Where an encoder looks, before and after a repair.",
     "bench": "Times of the papers' loops over ours, and what a view costs.",

@@ -1,0 +1,115 @@
+"""`python -m distill_lib inspect ENCODER --images FOLDER`: is this encoder suspicious?"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from distill_lib.errors import UsageError
+
+MOST = 10**9  # steps, seeds: more are a slip of the finger
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("encoder", metavar="ENCODER", help="the weights: .safetensors")
+    add("--images", metavar="FOLDER", required=True, help="clean images, 16 or more, png or jpg, without labels")
+    add("--arch", metavar="NAME", help="study_stem1, study_stem2 or study_stem4: the stride of the first layer")
+    add("--clean-scores", metavar="FILE", help="scores of clean encoders of the same size, as --as-clean writes them")
+    add("--rate", metavar="SHARE", default="0.05", help="of clean encoders that may be called suspicious (0.05)")
+    add("--as-clean", metavar="FILE", help="the encoder is known to be clean: add its score to this file")
+    add("--suspect", metavar="OLD", help="the attacked encoder that this one was cured from: audit the cure")
+    add("--clean", metavar="ENCODER", help="an encoder known to be clean, audited beside")
+    add("--steps", metavar="N", help="of each search (120)")
+    add("--out", metavar="FILE", help="where the report goes, trigger included, as JSON")
+    add("--seed", metavar="N", default="0", help="of everything that is drawn (0)")
+    add("--device", metavar="DEVICE", default="auto", help="auto (default), cpu, cuda or cuda:N")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Inspect an encoder; gives the exit code, 0 whatever was found."""
+    numbers = {"seed": _count("--seed", args.seed, 0)}
+    steps = {} if args.steps is None else {"steps": _count("--steps", args.steps, 1)}
+    rate = _share("--rate", args.rate)
+    for option, text in (("--out", args.out), ("--as-clean", args.as_clean)):
+        if text is not None and not Path(text).resolve().parent.is_dir():
+            raise UsageError(f"{option} {text!r} lies in no folder; allowed: a file in one that exists")
+    from distill_lib.defences.inversion import InversionConfig  # torch takes seconds to import
+    from distill_lib.tools.inspect.inspect import Settings, inspect, verdict
+
+    paths = {name: Path(text) for name in ("clean_scores", "suspect", "clean") if (text := getattr(args, name))}
+    settings = Settings(
+        args.arch, rate=rate, inversion=InversionConfig(**steps), device=args.device, **paths, **numbers
+    )
+    live = Live()
+    report = inspect(args.encoder, args.images, settings, live.watch)
+    live.display.line(verdict(report))
+    if args.as_clean:
+        live.display.line(_kept(report, Path(args.as_clean)))
+    if args.out:
+        _write(report, Path(args.out))
+        live.display.line(f"written: {args.out}")
+    return 0
+
+
+class Live:
+    """Shows how far each stage is, and its time left, as `run_all.sh` does."""
+
+    def __init__(self) -> None:
+        from distill_lib.study.display import Display
+
+        self.display = Display()
+
+    def watch(self, stage: str) -> Any:
+        """The watch of a stage that begins now."""
+        from distill_lib.study.display import progress_text
+        from distill_lib.training.loop import Watch
+
+        started = time.time()
+
+        def report(step: int, steps: int, terms: dict[str, float]) -> None:
+            state = {"stage": stage, "step": step, "steps": steps, "first": 0, "started": started}
+            self.display.live(progress_text([{**state, "updated": time.time()}]))
+
+        return Watch(report)
+
+
+def _kept(report: Any, path: Path) -> str:
+    """Add a score to a file of clean scores; a line that says so."""
+    from dataclasses import replace
+
+    from distill_lib.tools.inspect.inspect import clean_scores_of
+    from distill_lib.tools.inspect.reference import read_scores
+
+    scores = clean_scores_of([report])
+    if path.exists():
+        earlier = read_scores(path)
+        earlier.check_fits(report.settings, report.parameters)
+        scores = replace(earlier, scores=(*earlier.scores, *scores.scores))
+    scores.write(path)
+    return f"{path} holds {len(scores.scores)} clean scores"
+
+
+def _write(report: Any, path: Path) -> None:
+    from distill_lib.study.store import write_json, writing
+
+    with writing(path.parent):
+        write_json(path, report.content())
+
+
+def _count(option: str, text: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < len(str(MOST)) and int(text) >= least):
+        raise UsageError(f"{option} {text!r} is impossible; allowed: a whole number, at least {least}")
+    return int(text)
+
+
+def _share(option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise UsageError(f"{option} {text!r} is impossible; allowed: a share above 0 and below 1")
+    return value
