@@ -26,3 +26,20 @@ def choose(what: str, name: str, allowed: Mapping[str, Any]) -> Any:
     if name not in allowed:
         raise UsageError(f"unknown {what} {name!r}; allowed: {', '.join(map(str, allowed))}")
     return allowed[name]
+
+
+def whole_number(option: str, text: str, least: int, most: int = 10**12) -> int:
+    """Read an option's whole number.
+
+    Args:
+        option: Its name, for the message.
+        text: What was given.
+        least: The least allowed.
+        most: The most; more is a slip of the finger.
+
+    Raises:
+        UsageError: If it is anything else.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
+        raise UsageError(f"{option} {text!r} is impossible; allowed: a whole number, at least {least}")
+    return int(text)

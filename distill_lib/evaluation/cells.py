@@ -1,6 +1,6 @@
 """How a cell of the study's table is named and found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,24 @@ RECIPE = {
 }
 # Explorations count from here; the reported seeds lie below.
 EXPLORATION_SEEDS = 100
+
+
+def latest(rows: pd.DataFrame, identity: Sequence[str], numbers: Sequence[str], exploring: bool) -> pd.DataFrame:
+    """A sibling study's filed rows, one a cell: the last that was filed.
+
+    Reported and exploration seeds are never mixed.
+
+    Args:
+        rows: As filed, text.
+        identity: Columns that name a cell; a row off the defaults is named by `setting` and `value`, too.
+        numbers: Columns that hold numbers, `seed` among them.
+        exploring: Whether exploration seeds are asked for.
+    """
+    rows = rows.assign(**rows[list(numbers)].apply(pd.to_numeric))
+    rows = rows.fillna(dict.fromkeys(set(identity) - set(numbers), ""))
+    rows = rows[(rows["seed"] >= EXPLORATION_SEEDS) == exploring]
+    names = [*identity, *(name for name in ("setting", "value") if name in rows)]
+    return rows.drop_duplicates(names, keep="last").reset_index(drop=True)
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:

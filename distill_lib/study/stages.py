@@ -136,7 +136,7 @@ class Stages:
         return _limited(train, settings.train), _limited(held, settings.test)
 
     def limited_test(self, name: str, count: int) -> ImageSet:
-        """A fixed sample of the test set."""
+        """A fixed sample of the test set; 0: all of it."""
         return _limited(self.images(name, "test"), count)
 
     def shadow_size(self) -> int:

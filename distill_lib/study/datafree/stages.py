@@ -72,11 +72,8 @@ class DataFreeStages:
 
     def test_images(self, most: int = 0) -> ImageSet:
         """The test images used, or a fixed sample of them."""
-        held, limit = self.images("test"), min(filter(None, (most, self.settings.test)), default=0)
-        if not limit or limit >= len(held):
-            return held
-        order = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))
-        return held.subset(order[:limit].sort().values)
+        limit = min(filter(None, (most, self.settings.test)), default=0)
+        return self.stages.limited_test(self.settings.dataset, limit).to(self.stages.device)
 
     def poison_settings(self, attack: str) -> PoisonedLabelsConfig:
         """How an attack poisons."""

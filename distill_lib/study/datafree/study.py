@@ -12,7 +12,7 @@ from distill_lib.attacks.label_triggers import LabelTrigger
 from distill_lib.datafree.picture import dead_leaves, patches
 from distill_lib.datafree.vaccine import Vaccine, auc
 from distill_lib.errors import UsageError
-from distill_lib.evaluation.cells import EXPLORATION_SEEDS
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS, latest
 from distill_lib.study.cells import Cell
 from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, TEACHER, Subject
 from distill_lib.study.datafree.stages import DataFreeStages, rated
@@ -113,13 +113,8 @@ class DataFreeStudy:
 
         Reported and exploration seeds are never mixed: those of the kind that this study runs on.
         """
-        rows = self.study.filed(table)
-        rows = rows.assign(**rows[list(NUMBERS)].apply(pandas.to_numeric))
-        rows = rows.fillna({"method": ""})
         exploring = min(self.settings.seeds) >= EXPLORATION_SEEDS
-        rows = rows[(rows["seed"] >= EXPLORATION_SEEDS) == exploring]
-        names = [*DATAFREE_COLUMNS[:7], *(name for name in ("setting", "value") if name in rows)]
-        return rows.drop_duplicates(names, keep="last").reset_index(drop=True)
+        return latest(self.study.filed(table), DATAFREE_COLUMNS[:7], NUMBERS, exploring)
 
     # ---- things to look at ---------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill_lib.errors import UsageError
-from distill_lib.evaluation.cells import EXPLORATION_SEEDS
+from distill_lib.evaluation.cells import EXPLORATION_SEEDS, latest
 from distill_lib.study.undistillable.cells import TEACHER, UNDISTILLABLE_COLUMNS, Subject
 from distill_lib.study.undistillable.settings import ablation_settings
 from distill_lib.study.undistillable.stages import NORMAL, UndistillableStages, judged
@@ -143,13 +143,8 @@ class UndistillableStudy:
 
         Reported and exploration seeds are never mixed: those of the kind that this study runs on.
         """
-        rows = self.study.filed(table)
-        rows = rows.assign(**rows[list(NUMBERS)].apply(pandas.to_numeric))
-        rows = rows.fillna(dict.fromkeys(("teacher", "student", "thief"), ""))
         exploring = min(self.settings.seeds) >= EXPLORATION_SEEDS
-        rows = rows[(rows["seed"] >= EXPLORATION_SEEDS) == exploring]
-        names = [*UNDISTILLABLE_COLUMNS[:6], *(name for name in ("setting", "value") if name in rows)]
-        return rows.drop_duplicates(names, keep="last").reset_index(drop=True)
+        return latest(self.study.filed(table), UNDISTILLABLE_COLUMNS[:6], NUMBERS, exploring)
 
     # ---- what is varied ------------------------------------------------------------------------------------------
 
@@ -160,22 +155,22 @@ class UndistillableStudy:
             The rows, with `alpha` and `temperature`.
         """
         subjects, parts = self.students([KD], self.settings.swept, self.settings.students[:1]), []
-        for alpha, temperature in self._points():
-            off = {"thief.alpha": alpha, "thief.temperature": temperature}
-            parts.append(self.measure(subjects, off).assign(alpha=alpha, temperature=temperature))
+        for off in self._points():
+            named = {knob: off[f"thief.{knob}"] for knob in KNOBS}
+            parts.append(self.measure(subjects, off).assign(**named))
         return pandas.concat(parts, ignore_index=True)
 
-    def _points(self) -> list[tuple[float, float]]:
-        """(alpha, T) of the sweep."""
+    def _points(self) -> list[dict[str, float]]:
+        """The settings of the sweep: alpha and T."""
         own = self.settings.published
         points = [(alpha, t) for alpha in self.settings.alphas for t in self.settings.temperatures]
-        return list(dict.fromkeys([(own.alpha, own.temperature), *points]))
+        names = [f"thief.{knob}" for knob in KNOBS]
+        return [dict(zip(names, each, strict=True)) for each in dict.fromkeys([(own.alpha, own.temperature), *points])]
 
     def _swept(self) -> list[tuple[Subject, dict[str, Any]]]:
         """The networks of the sweep, each with its settings."""
         subjects = self.students([KD], self.settings.swept, self.settings.students[:1])
-        alpha, temperature = (f"thief.{name}" for name in KNOBS)
-        return [(each, {alpha: a, temperature: t}) for a, t in self._points() for each in subjects]
+        return [(each, off) for off in self._points() for each in subjects]
 
     def ablation(self) -> pandas.DataFrame:
         """AST with one part switched at a time: teacher and KD student.

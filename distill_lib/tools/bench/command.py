@@ -5,7 +5,7 @@ import math
 import sys
 from pathlib import Path
 
-from distill_lib.errors import UsageError
+from distill_lib.errors import UsageError, whole_number
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS, PAIRS, SEEDS = 40.0, 7, 8
@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Time everything, or run the precision study; gives the exit code, 1 where the two sides' losses differ."""
     seconds = _positive("--seconds", args.seconds)
-    pairs = _count("--pairs", args.pairs, 1)
+    pairs = whole_number("--pairs", args.pairs, 1)
     if args.seeds is not None and not args.precision_study:
         raise UsageError(f"--seeds {args.seeds!r} belongs to --precision-study; allowed: only together with it")
-    seeds = _count("--seeds", args.seeds or str(SEEDS), 2)
+    seeds = whole_number("--seeds", args.seeds or str(SEEDS), 2)
     out = _folder(args.out)
     from distill_lib.training.device import resolve_device  # torch takes seconds to import
 
@@ -86,12 +86,6 @@ def _positive(option: str, text: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise UsageError(f"{option} {text!r} is impossible; allowed: a number of seconds above 0")
     return value
-
-
-def _count(option: str, text: str, least: int) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= least):
-        raise UsageError(f"{option} {text!r} is impossible; allowed: a whole number, at least {least}")
-    return int(text)
 
 
 def _folder(text: str | None) -> Path:

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distill_lib.errors import UsageError
+from distill_lib.errors import UsageError, whole_number
 
-MOST = 10**9  # steps, seeds: more are a slip of the finger
+MOST = 10**9 - 1  # steps, seeds: more are a slip of the finger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Inspect an encoder; gives the exit code, 0 whatever was found."""
-    numbers = {"seed": _count("--seed", args.seed, 0)}
-    steps = {} if args.steps is None else {"steps": _count("--steps", args.steps, 1)}
+    numbers = {"seed": whole_number("--seed", args.seed, 0, MOST)}
+    steps = {} if args.steps is None else {"steps": whole_number("--steps", args.steps, 1, MOST)}
     rate = _share("--rate", args.rate)
     for option, text in (("--out", args.out), ("--as-clean", args.as_clean)):
         if text is not None and not Path(text).resolve().parent.is_dir():
@@ -97,12 +97,6 @@ def _write(report: Any, path: Path) -> None:
 
     with writing(path.parent):
         write_json(path, report.content())
-
-
-def _count(option: str, text: str, least: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < len(str(MOST)) and int(text) >= least):
-        raise UsageError(f"{option} {text!r} is impossible; allowed: a whole number, at least {least}")
-    return int(text)
 
 
 def _share(option: str, text: str) -> float:

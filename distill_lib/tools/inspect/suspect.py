@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from distill_lib.defences.inversion import FEWEST
 from distill_lib.errors import UsageError, choose
+from distill_lib.tools.purify.images import SUFFIXES, picture
 from distill_lib.vision.encoders import BLOCKS, STAGES, EncoderConfig, build_encoder
 from distill_lib.vision.features import extract
 
 ARCHITECTURES = {f"study_stem{stride}": stride for stride in (1, 2, 4)}
 SIDE = 32  # pixels, of the images of every encoder of this study
 LARGEST = 2**30  # bytes of a file
-MOST_PIXELS = 64_000_000  # of one image
-SUFFIXES = (".png", ".jpg", ".jpeg")
 _BOTTLENECK = "stage1.0.conv3.weight"
 
 
@@ -143,12 +142,7 @@ def _config(tensors: Mapping[str, Tensor], stride: int) -> EncoderConfig:
 
 def _picture(path: Path, side: int) -> np.ndarray | None:
     """Pixels uint8 (S, S, 3) of one file; None where it is no image, or an unreasonable one."""
-    from PIL import Image, ImageOps
-
     try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MOST_PIXELS:
-                return None
-            return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC))
+        return picture(path, side)
     except Exception:  # parsers fail on damaged files in any way they like
         return None

@@ -7,9 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distill_lib.errors import UsageError
-
-MOST = 10**12  # views, steps: more are a slip of the finger
+from distill_lib.errors import UsageError, whole_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
     if args.views is not None and args.steps is not None:
         raise UsageError("--views and --steps exclude each other; allowed: one of them")
     numbers = {
-        name: _count(f"--{name}", text, least)
+        name: whole_number(f"--{name}", text, least)
         for name, text, least in (
             ("size", args.size, 1),
             ("views", args.views, 1),
@@ -80,12 +78,6 @@ class Live:
             self.display.live(progress_text([{**state, "epoch": terms.get("epoch"), "updated": time.time()}]))
 
         return Watch(report)
-
-
-def _count(option: str, text: str, least: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and least <= int(text) <= MOST):
-        raise UsageError(f"{option} {text!r} is impossible; allowed: a whole number, at least {least}")
-    return int(text)
 
 
 def _triple(option: str, text: str | None, named: dict[str, tuple[float, float, float]]) -> Any:

@@ -78,7 +78,7 @@ def read_folder(
     images, unreadable = [], []
     for number, path in enumerate(chosen, 1):
         try:
-            images.append(_picture(path, size))
+            images.append(picture(path, size))
         except Exception:  # PIL's parsers fail on damaged files in any way they like
             unreadable.append(str(path.relative_to(folder)))
         report(number, len(chosen))
@@ -110,7 +110,7 @@ def _chosen(files: list[Path], most: int, seed: int) -> list[Path]:
     return [files[row] for row in order.sort().values.tolist()]
 
 
-def _picture(path: Path, size: int) -> np.ndarray:
+def picture(path: Path, size: int) -> np.ndarray:
     """Pixels uint8 (S, S, 3) of one file.
 
     Raises:
