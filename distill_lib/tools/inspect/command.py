@@ -2,11 +2,11 @@
 
 import argparse
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 from distill_lib.errors import UsageError, whole_number
+from distill_lib.tools.options import Live, add_kind, kind_of
 
 MOST = 10**9 - 1  # steps, seeds: more are a slip of the finger
 
@@ -14,9 +14,9 @@ MOST = 10**9 - 1  # steps, seeds: more are a slip of the finger
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("encoder", metavar="ENCODER", help="the weights: .safetensors")
+    add("encoder", metavar="ENCODER", help="the weights: .safetensors, .pt, .pth, .bin or .ckpt")
     add("--images", metavar="FOLDER", required=True, help="clean images, 16 or more, png or jpg, without labels")
-    add("--arch", metavar="NAME", help="study_stem1, study_stem2 or study_stem4: the stride of the first layer")
+    add_kind(parser)
     add("--clean-scores", metavar="FILE", help="scores of clean encoders of the same size, as --as-clean writes them")
     add("--rate", metavar="SHARE", default="0.05", help="of clean encoders that may be called suspicious (0.05)")
     add("--as-clean", metavar="FILE", help="the encoder is known to be clean: add its score to this file")
@@ -38,10 +38,11 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError(f"{option} {text!r} lies in no folder; allowed: a file in one that exists")
     from distill_lib.defences.inversion import InversionConfig  # torch takes seconds to import
     from distill_lib.tools.inspect.inspect import Settings, inspect, verdict
+    from distill_lib.tools.inspect.suspect import Kind
 
     paths = {name: Path(text) for name in ("clean_scores", "suspect", "clean") if (text := getattr(args, name))}
     settings = Settings(
-        args.arch, rate=rate, inversion=InversionConfig(**steps), device=args.device, **paths, **numbers
+        Kind(**kind_of(args)), rate=rate, inversion=InversionConfig(**steps), device=args.device, **paths, **numbers
     )
     live = Live()
     report = inspect(args.encoder, args.images, settings, live.watch)
@@ -52,28 +53,6 @@ def main(args: argparse.Namespace) -> int:
         _write(report, Path(args.out))
         live.display.line(f"written: {args.out}")
     return 0
-
-
-class Live:
-    """Shows how far each stage is, and its time left, as `run_all.sh` does."""
-
-    def __init__(self) -> None:
-        from distill_lib.study.display import Display
-
-        self.display = Display()
-
-    def watch(self, stage: str) -> Any:
-        """The watch of a stage that begins now."""
-        from distill_lib.study.display import progress_text
-        from distill_lib.training.loop import Watch
-
-        started = time.time()
-
-        def report(step: int, steps: int, terms: dict[str, float]) -> None:
-            state = {"stage": stage, "step": step, "steps": steps, "first": 0, "started": started}
-            self.display.live(progress_text([{**state, "updated": time.time()}]))
-
-        return Watch(report)
 
 
 def _kept(report: Any, path: Path) -> str:

@@ -21,7 +21,8 @@ from distill_lib.tools.inspect.audit import (
     window_of,
 )
 from distill_lib.tools.inspect.reference import CleanScores, read_scores
-from distill_lib.tools.inspect.suspect import Suspect, check_works, load_images, load_suspect
+from distill_lib.tools.inspect.suspect import Kind, Suspect, check_alike, check_works, load_suspect
+from distill_lib.tools.purify.images import check_folder, read_folder
 from distill_lib.training.device import generator, resolve_device
 from distill_lib.training.loop import Watch
 from distill_lib.vision.triggers import corner_patch
@@ -37,7 +38,7 @@ class Settings:
     """What an inspection is asked to do.
 
     Attributes:
-        arch: Of all encoders: `study_stem1`, `study_stem2`, `study_stem4`.
+        kind: Of all encoders.
         clean_scores: File of scores of clean encoders; None: no threshold.
         rate: Share of clean encoders that the threshold is meant to flag.
         suspect: The attacked encoder that this one was cured from; None: no audit.
@@ -48,7 +49,7 @@ class Settings:
         device: `auto`, `cpu` or `cuda`.
     """
 
-    arch: str | None = None
+    kind: Kind = field(default_factory=Kind)
     clean_scores: Path | None = None
     rate: float = RATE
     suspect: Path | None = None
@@ -116,7 +117,7 @@ def inspect(
     """Inspect an encoder with a folder of clean images; both are left as they are.
 
     Args:
-        path: Its weights.
+        path: A checkpoint from anyone.
         images: Folder of 16 clean images or more, unlabelled.
         settings: See there.
         watch: Makes the watch of a stage, by its name.
@@ -127,12 +128,13 @@ def inspect(
     settings = settings or Settings()
     device = resolve_device(settings.device)
     clean = read_scores(settings.clean_scores) if settings.clean_scores else None
-    subject = load_suspect(path, settings.arch, device)
+    check_folder(Path(images))
+    subject = load_suspect(path, settings.kind, device)
     others = _others(settings, subject, device)
     if clean:
         clean.check_fits(settings.inversion, subject.parameters)
     threshold = clean.threshold(settings.rate) if clean else None
-    pictures = chosen(load_images(images, subject.side), settings.seed).to(device)
+    pictures = chosen(read_folder(Path(images), subject.side, settings.seed).images, settings.seed).to(device)
     if settings.suspect and len(pictures) < FEWEST_AUDITED:
         raise UsageError(f"{len(pictures)} images are too few for --suspect; allowed: {FEWEST_AUDITED} or more")
     for where, each in {path: subject, **{getattr(settings, name): one for name, one in others.items()}}.items():
@@ -166,13 +168,9 @@ def _others(settings: Settings, subject: Suspect, device: torch.device) -> dict[
     if settings.clean and not settings.suspect:
         raise UsageError("--clean belongs to the audit; allowed: only together with --suspect")
     paths = {name: getattr(settings, name) for name in ("suspect", "clean") if getattr(settings, name)}
-    found = {name: load_suspect(path, settings.arch, device) for name, path in paths.items()}
+    found = {name: load_suspect(path, settings.kind, device) for name, path in paths.items()}
     for name, other in found.items():
-        if other.parameters != subject.parameters:
-            raise UsageError(
-                f"--{name} has {other.parameters:,} parameters, the encoder {subject.parameters:,}; "
-                "allowed: encoders of one size"
-            )
+        check_alike(subject, other, f"--{name}")
     return found
 
 

@@ -19,7 +19,7 @@ from distill_lib.tools.purify import checkpoint as checkpoints
 from distill_lib.tools.purify import measure, recipes
 from distill_lib.tools.purify.images import CleanImages, check_folder, read_folder, unreadable_words
 from distill_lib.tools.purify.report import write_report
-from distill_lib.tools.purify.subject import Blueprint, Subject, Triple, check_output, draw_up
+from distill_lib.tools.purify.subject import Blueprint, Subject, Triple, check_normalisation, check_output, draw_up
 from distill_lib.training.device import resolve_device, resolve_precision
 from distill_lib.training.loop import Watch
 from distill_lib.training.simclr import VIEWS
@@ -63,9 +63,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} {value} is impossible; allowed: {least} or more")
-        for name, values, low in (("mean", self.mean, -10.0), ("std", self.std, 1e-3)):
-            if values is not None and not (len(values) == 3 and all(low <= each <= 10 for each in values)):
-                raise UsageError(f"{name} {values} is impossible; allowed: three numbers from {low:g} to 10")
+        check_normalisation(self.mean, self.std)
 
 
 def purify(

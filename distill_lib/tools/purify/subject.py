@@ -134,6 +134,17 @@ class Blueprint:
         return bool(head) and name[len(self.prefix) :].startswith(head)
 
 
+def check_normalisation(mean: Triple | None, std: Triple | None) -> None:
+    """See whether these can be a normalisation.
+
+    Raises:
+        UsageError: If a number is missing or out of range.
+    """
+    for name, values, low in (("mean", mean, -10.0), ("std", std, 1e-3)):
+        if values is not None and not (len(values) == 3 and all(low <= each <= 10 for each in values)):
+            raise UsageError(f"{name} {values} is impossible; allowed: three numbers from {low:g} to 10")
+
+
 def draw_up(
     checkpoint: Checkpoint,
     arch: str | None,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torchvision.models import resnet18
 
 from distill_lib import __main__ as main_module
 from distill_lib.defences import inversion
@@ -15,7 +16,7 @@ from distill_lib.evaluation.detection import Threshold
 from distill_lib.tools.inspect import inspect as module
 from distill_lib.tools.inspect.inspect import Report, Settings, chosen, clean_scores_of, inspect, verdict
 from distill_lib.tools.inspect.reference import CleanScores, read_scores
-from distill_lib.tools.inspect.suspect import load_images
+from distill_lib.tools.inspect.suspect import Kind
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,8 @@ def test_an_audit_stands_beside_the_old_and_a_clean_encoder(capsys, weights, fol
     ("options", "message"),
     [
         ("--arch study_stem4 --images nowhere", "--images 'nowhere' is not a folder"),
-        ("--images {folder}", "--arch is needed"),
+        ("--images {folder} --arch study_stem4 --size none", "--size 'none'"),
+        ("--images {folder} --arch study_stem4 --mean 0,0", "--mean '0,0' is impossible"),
         ("--images {folder} --arch vgg", "unknown architecture 'vgg'"),
         ("--images {folder} --arch study_stem2 --rate 1", "--rate '1' is impossible"),
         ("--images {folder} --arch study_stem2 --steps 0", "--steps '0' is impossible"),
@@ -108,6 +110,15 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(capsys, weights, folder, op
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_an_encoder_of_another_library_is_inspected(capsys, folder, tmp_path):
+    torch.manual_seed(0)
+    torch.save({"state_dict": resnet18().state_dict()}, tmp_path / "theirs.pth")
+    options = ("--images", folder, "--size", 32, "--mean", "imagenet", "--std", "imagenet", "--steps", 1)
+    code, said, err = answer(capsys, tmp_path / "theirs.pth", *options, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert "nothing to hold it against" in said
 
 
 def test_few_images_are_refused(capsys, weights, folder, tmp_path):
@@ -150,7 +161,6 @@ def test_at_most_a_hundred_images_are_used(images):
 
 
 def test_the_function_gives_what_the_command_says(weights, folder):
-    settings = Settings("study_stem4", inversion=InversionConfig(steps=1, starts=0), device="cpu")
+    settings = Settings(Kind("study_stem4"), inversion=InversionConfig(steps=1, starts=0), device="cpu")
     found = inspect(weights, folder, settings)
     assert (found.images, found.threshold, found.audited) == (20, None, ())
-    assert len(load_images(folder, 32)) == found.images

@@ -3,7 +3,6 @@ from safetensors.torch import load_file
 
 from distill_lib import __main__ as main_module
 from distill_lib.tools.purify import purify as purify_module
-from distill_lib.tools.purify.command import Live
 
 
 def answer(capsys, *argv):
@@ -75,14 +74,3 @@ def test_options_reach_the_repair(monkeypatch, capsys):
     assert (settings.views, settings.steps) == (99, None)
     assert settings.mean == (0.485, 0.456, 0.406)
     assert settings.std == (0.5, 0.5, 0.25)
-
-
-def test_progress_is_shown_with_the_time_left(capsys):
-    live = Live()
-    live.display.every = 0.0
-    live.watch("distilling with at").report(5, 10, {"at": 0.25, "nt_xent": 0.5, "epoch": 1.0})
-    live.watch("reading images").report(3, 20, {})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("distilling with at 5/10, epoch 1/2, loss 0.75")
-    assert lines[0].endswith("left")
-    assert lines[1].startswith("reading images 3/20, ")
