@@ -212,14 +212,15 @@ class UndistillableStudy:
         )
 
     def settings_table(self) -> pandas.DataFrame:
-        """What decides each teacher, in words."""
+        """What decides each teacher, in words no longer than a table shows."""
         s, published = self.settings, self.settings.published
         words = {
             "nasty": f"omega {s.nasty.omega:g}, tau {s.nasty.temperature:g}",
             "stingy": f"{s.stingy.keep} logits told",
-            "ast": f"alpha {s.ast.alpha:g}, T {s.ast.temperature:g}, {s.ast.keep or 'all'} logits, {s.ast.divergence}, "
-            f"{s.ast.target} targets, {'paired' if s.ast.paired else 'not paired'}; PGD in {s.ast.pgd.space} space, "
-            f"radius {s.ast.pgd.epsilon:g}, {s.ast.pgd.iterations} steps of {s.ast.pgd.step:g}",
+            "ast": f"alpha {s.ast.alpha:g}, T {s.ast.temperature:g}, {s.ast.keep or 'all'} logits, {s.ast.divergence}",
+            "ast, targets": f"{s.ast.target}, {'paired' if s.ast.paired else 'not paired'}",
+            "ast, PGD": f"{s.ast.pgd.space} space, radius {s.ast.pgd.epsilon:g}, "
+            f"{s.ast.pgd.iterations} steps of {s.ast.pgd.step:g}",
             "kd": f"alpha {published.alpha:g}, T {published.temperature:g}",
         }
         return pandas.DataFrame({"settings": words})

@@ -51,6 +51,13 @@ def filed(resistant, rows, root):
     return {name: tables.read(root / f"results/tiny/{name}.csv") for name in ("undistillable", "undistillable_sweeps")}
 
 
+def test_the_settings_are_shown_uncut(resistant):
+    table = resistant.settings_table()
+    ast = resistant.settings.ast
+    assert "..." not in repr(table)
+    assert table.loc["ast, PGD", "settings"].endswith(f"{ast.pgd.iterations} steps of {ast.pgd.step:g}")
+
+
 def test_the_table_has_a_row_for_each_cell(resistant, filed):
     found = filed["undistillable"]
     assert tuple(found[0]) == UNDISTILLABLE_COLUMNS
