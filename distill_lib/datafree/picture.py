@@ -34,6 +34,9 @@ class PictureConfig:
         tone: Factor on the colours' distance from grey.
         marks: Marks of 3 x 3 pixels, each black or white by chance, such as letters, glints and gravel are in a
             photograph: without detail this fine no patch ever wakes a small trigger's detector.
+        spared: Marks that are drawn anew, and so are their mirror images: nine pixels row by row, `1` white, `0` black.
+            Of 512 marks one is any given trigger of 3 x 3 pixels, and a picture that shows the trigger would prove
+            nothing.
         seed: Of all shapes: another seed, another picture.
     """
 
@@ -45,6 +48,7 @@ class PictureConfig:
     contrast: float = 1.0
     tone: float = 1.0
     marks: int = 0
+    spared: tuple[str, ...] = ()
     seed: int = 7
 
     def __post_init__(self):
@@ -58,6 +62,9 @@ class PictureConfig:
                 f"noise {self.noise}, contrast {self.contrast}, tone {self.tone}, marks {self.marks}, size {self.size} "
                 f"are impossible; allowed: 0 or more, size {MARK} or more"
             )
+        wrong = [mark for mark in self.spared if len(mark) != MARK**2 or set(mark) - set("01")]
+        if wrong:
+            raise UsageError(f"the spared mark {wrong[0]!r} is impossible; allowed: {MARK**2} of 0 and 1, row by row")
 
 
 @dataclass(frozen=True)
@@ -101,15 +108,24 @@ def dead_leaves(config: PictureConfig | None = None) -> Tensor:
     if (config.contrast, config.tone) != (1, 1):
         grey = canvas.mean(0, keepdims=True)
         canvas = 128 + config.contrast * (grey - 128) + config.tone * (canvas - grey)
-    _draw_marks(canvas, rng, config.marks)
+    _draw_marks(canvas, rng, config.marks, _with_mirrored(config.spared))
     return torch.from_numpy(np.floor(np.clip(canvas, 0, 255)).astype(np.uint8))
 
 
-def _draw_marks(canvas: np.ndarray, rng: np.random.Generator, count: int) -> None:
+def _with_mirrored(marks: tuple[str, ...]) -> list[np.ndarray]:
+    """Marks as (3, 3) of 0 and 1, and as a flipped patch shows them."""
+    grids = [np.array([*map(int, mark)]).reshape(MARK, MARK) for mark in marks]
+    return grids + [grid[:, ::-1] for grid in grids]
+
+
+def _draw_marks(canvas: np.ndarray, rng: np.random.Generator, count: int, spared: list[np.ndarray]) -> None:
     """Small chequers of full contrast, in place."""
     for _ in range(count):
         top, left = (int(draw * (canvas.shape[1] - MARK + 1)) for draw in rng.random(2))
-        canvas[:, top : top + MARK, left : left + MARK] = 255 * (rng.random((MARK, MARK)) < 0.5)
+        mark = rng.random((MARK, MARK)) < 0.5
+        while any((mark == each).all() for each in spared):
+            mark = rng.random((MARK, MARK)) < 0.5
+        canvas[:, top : top + MARK, left : left + MARK] = 255 * mark
 
 
 def _draw_leaf(canvas: np.ndarray, rng: np.random.Generator, config: PictureConfig) -> None:

@@ -33,6 +33,29 @@ def test_it_has_detail_on_every_scale(picture):
     assert all((level[..., 1:] - level[..., :-1]).abs().mean() > 4 for level in levels)
 
 
+def shown(picture, mark):
+    """How often the nine pixels, row by row, stand in the picture in black and white."""
+    pixels = torch.tensor([255.0 * int(each) for each in mark])
+    windows = torch.nn.functional.unfold(picture.float()[:, None], 3)  # (3, 9, places)
+    return int((windows == pixels[None, :, None]).all(1).all(0).sum())
+
+
+def test_spared_marks_are_not_in_the_picture():
+    chequer, mirrored = "001010101", "100010101"
+    config = PictureConfig(512, 50, marks=1200)
+    before, after = dead_leaves(config), dead_leaves(replace(config, spared=(chequer,)))
+    assert min(shown(before, chequer), shown(before, mirrored)) > 0
+    assert shown(after, chequer) == shown(after, mirrored) == 0
+    assert shown(after, "110010011") > 0
+    assert torch.equal(dead_leaves(replace(SMALL, spared=(chequer,))), dead_leaves(SMALL))  # no marks, nothing to spare
+
+
+@pytest.mark.parametrize("mark", ["0101", "00101010x", ""])
+def test_a_spared_mark_is_nine_pixels(mark):
+    with pytest.raises(UsageError, match=f"the spared mark {mark!r} is impossible; allowed: 9 of 0 and 1"):
+        PictureConfig(spared=(mark,))
+
+
 def test_patches_have_type_number_and_variety(picture):
     cut = patches(PatchConfig(50), 0, picture)
     assert (cut.dtype, cut.shape) == (torch.uint8, (50, 3, 32, 32))
