@@ -1,7 +1,7 @@
 """What the store knows of jobs that are no notebooks.
 
-`jobs/<key>.json` tells of one that is finished, `failed/<name>.json` of one that failed, with its log beside it: a failed
-job would else look the same as one that never ran.
+`jobs/<key>.json` tells of one that is finished, `failed/<name>.json` of one that failed, with its log beside it: a
+failed job would else look the same as one that never ran.
 """
 
 import contextlib
