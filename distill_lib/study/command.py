@@ -110,7 +110,7 @@ def end_on_sigterm() -> None:
 def _described(job: Job) -> str:
     values = ", ".join(f"{name}={value!r}" for name, value in job.parameters.items() if name != "profile")
     cost = [f"about {duration(60 * job.minutes)}"] if job.minutes else []
-    return ", ".join([f"{job.name} ({values})", *cost, *(["GPU"] if job.gpu else [])])
+    return ", ".join([f"{job.name} ({values})", *cost, *(["GPU"] if job.gpus else [])])
 
 
 def _folder(text: str | None) -> Path | None:

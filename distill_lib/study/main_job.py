@@ -48,7 +48,7 @@ class Entry:
     parameters: dict[str, Any]
     needs: tuple[str, ...]
     makes: tuple[str, ...]
-    gpu: bool
+    gpus: int
     minutes: float | None
 
 
@@ -76,7 +76,7 @@ class MainJob:
             makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
             parameters = {"profile": self.source, "seeds": list(own.seeds), "device": "auto"}
             needs, minutes = NEEDS.get(stem, ()), self.profile.minutes.get(stem)
-            entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
+            entries.append(Entry(stem, parameters, needs, makes, int(self.profile.device == "cuda"), minutes))
         return entries
 
     def _own_figures(self, stem: str) -> list[str]:
