@@ -14,6 +14,7 @@ COMMANDS = {
     "inspect": ("tell whether an encoder has a backdoor", "distill_lib.tools.inspect.command"),
     "bench": ("time the study's steps on this machine", "distill_lib.tools.bench.command"),
     "purify": ("clean an encoder of your own", "distill_lib.tools.purify.command"),
+    "cluster": ("run a profile's jobs on Slurm", "distill_lib.tools.cluster.command"),
     "report": ("put a profile's figures, verdicts and notebooks on one page", "distill_lib.tools.report.command"),
 }
 
