@@ -11,7 +11,7 @@ from distill_lib.study.table import Table, load_table
 from distill_lib.tools.cluster import slurm
 from distill_lib.tools.cluster.submit import Options, alone, arguments, check_wants, job_name, parse_extra, plan
 from distill_lib.tools.cluster.submit import submit as submit_table
-from distill_lib.tools.cluster.wants import cost, described
+from distill_lib.tools.cluster.wants import cost, counted, described
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def _submit(table: Table, options: Options, args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(table, options)
     found = submit_table(table, options, _say)
-    _say(f"submitted {len(found.todo)} jobs of {table.name} ({found})")
+    _say(f"submitted {counted(len(found.todo))} of {table.name} ({found})")
     if found.todo:
         _say(cost(found.todo))
         _say(f"how they do: {_again('status', args)}")
@@ -69,7 +69,7 @@ def _dry_run(table: Table, options: Options) -> int:
     if not missing:
         check_wants(found.todo, slurm.chosen(options.partition))
     lines = [f"would submit: {described(job)}" for job in found.todo]
-    lines.append(f"{len(found.todo)} jobs of {table.name} to submit ({found})")
+    lines.append(f"{counted(len(found.todo))} of {table.name} to submit ({found})")
     if found.todo:
         lines.append(cost(found.todo))
         lines.append(f"the first: sbatch {shlex.join(arguments(table, found.todo[0], options, []))}")
@@ -93,7 +93,7 @@ def _cancel(table: Table, options: Options, args: argparse.Namespace) -> int:
         mine = [queue[name] for job in table.jobs if (name := job_name(table, job)) in queue]
         live = [queued.id for queued in mine if queued.live]
         slurm.scancel(live)
-    _say(f"cancelled {len(live)} jobs of {table.name}; what they finished stays: {_again('submit', args)} goes on")
+    _say(f"cancelled {counted(len(live))} of {table.name}; what they finished stays: {_again('submit', args)} goes on")
     return 0
 
 

@@ -12,6 +12,7 @@ from distill_lib.study.table import Table
 from distill_lib.tools.cluster import slurm
 from distill_lib.tools.cluster.slurm import Queued, SlurmError
 from distill_lib.tools.cluster.submit import job_name, logs_folder
+from distill_lib.tools.cluster.wants import counted
 
 STATES = ("done", "running", "pending", "failed", "missing")
 SHOWN = 20  # jobs of one state, unless they failed
@@ -87,8 +88,10 @@ def _state(table: Table, job: Job, queued: Queued | None, log: Path | None, foun
     if record:
         kept = f"; kept: {record['notebook']}" if record.get("notebook") else ""
         return State(job, "failed", f"{record['message']}{kept}", Path(record["log"]) if record.get("log") else log)
-    if log or (queued and queued.state == "FAILED"):
+    if log:
         return State(job, "failed", f"ended without a result: {_last(log) or 'its log is empty'}", log)
+    if queued and queued.state == "FAILED":
+        return State(job, "failed", f"Slurm did not start it ({queued.reason})", log)
     return State(job, "missing", _lost(job, found) or "not submitted", log)
 
 
@@ -151,14 +154,14 @@ def _written(log: Path) -> str | None:
     return None
 
 
-def _last(log: Path | None) -> str:
-    return (_tail(log) or [""])[-1] if log else ""
+def _last(log: Path) -> str:
+    return (_tail(log) or [""])[-1]
 
 
 def lines(table: Table, found: list[State]) -> Iterator[str]:
     """The states as a person reads them: numbers, then each job that is neither done nor one of too many."""
     counts = Counter(each.state for each in found)
-    yield f"{table.name}: {len(found)} jobs: " + ", ".join(f"{counts[state]} {state}" for state in STATES)
+    yield f"{table.name}: {counted(len(found))}: " + ", ".join(f"{counts[state]} {state}" for state in STATES)
     for state in STATES[1:]:
         mine = [each for each in found if each.state == state]
         for each in mine if state == "failed" else mine[:SHOWN]:

@@ -17,6 +17,11 @@ def described(job: Job) -> str:
     return f"{job.name} ({inside})" if inside else job.name
 
 
+def counted(number: int) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} job{'s' * (number != 1)}"
+
+
 def cost(jobs: Sequence[Job]) -> str:
     """What jobs may take in all, and one after the other; jobs come after those that they need."""
     on_gpus = sum(60 * job.gpus * (job.minutes or 0) for job in jobs)
@@ -28,5 +33,5 @@ def cost(jobs: Sequence[Job]) -> str:
     amounts += [f"{duration(without)} without a GPU"] if without else []
     unknown = sum(job.minutes is None for job in jobs)
     if unknown:
-        amounts.append(f"{unknown} jobs of unknown length")
+        amounts.append(f"{counted(unknown)} of unknown length")
     return f"they may take {', '.join(amounts)}; the longest chain {duration(max(ends.values(), default=0))}"
