@@ -58,7 +58,7 @@ def measurement(stages: Stages, cell: Cell, on: str) -> Artefact:
 
 def floor(stages: Stages, cell: Cell) -> Artefact:
     """The same with random weights in the encoder's place."""
-    return stages.measured(cell, encoder=stages.untrained(cell.seed))
+    return stages.measured(stages.aimed(cell), encoder=stages.untrained(cell.seed))
 
 
 def encoders(stages: Stages, downstream: str, seed: int) -> Artefact:
