@@ -1,58 +1,96 @@
-"""A profile as a table of jobs: what fills the store, then the notebooks, which only read."""
+"""A profile as a table of jobs: those that fill the store, by seed, attack and set, then the notebooks, which read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from distill_lib.study import main_job, manifest, runner, store
+from distill_lib.study import main_job
+from distill_lib.study.fill import Fills, identity, listing
 from distill_lib.study.jobs import Job, expand
+from distill_lib.study.price import Price
+from distill_lib.study.session import Study, on_seeds
 from distill_lib.study.table import Table
+from distill_lib.study.wants import WANTS, Listing, Want
+
+MOST = 24  # cells of a job
+Jobs = dict[str, dict[str, Want]]  # name -> what it makes, by identity
+Parts = dict[str, dict[str, list[Want]]]  # name -> parts of the job, by their names
 
 
 def cut(
     source: str, seeds: Sequence[int] | None, device: str | None, data_dir: Path | None, root: Path, runs: Path
 ) -> Table:
-    """The table of a profile."""
+    """The table of a profile.
+
+    Args:
+        source: Name of a profile, or path of a TOML file.
+        seeds: In place of the profile's.
+        device: Likewise; it need not be there where jobs are only listed.
+        data_dir: Folder of image archives.
+        root: The repository.
+        runs: The store.
+
+    Raises:
+        UsageError: If there is no such profile, or images that it names are not to be had.
+    """
     main = main_job.load(source)
-    jobs = expand(main, seeds, None, device)
-    env = {"DISTILL_DATA": str(data_dir)} if data_dir else {}
-    place = runner.Place(root, runs, lambda job: main_job.fingerprint(main, job, data_dir), env)
+    stages, notebooks = listing(main.source, device, data_dir, runs), expand(main, seeds, None, device)
+    jobs, readers = _collected(notebooks, stages, root)
+    parts, price = _parts(jobs), Price(main.profile, device, root)
+    fills = [
+        Job(name, needs=_names(parts, _before(base, jobs[base].values())), **price.fill(wants))
+        for base, found in parts.items()
+        for name, wants in found.items()
+    ]
+    drawn = [replace(job, needs=(*job.needs, *_names(parts, readers[job.name])), **price.notebook) for job in notebooks]
     given = {"--seeds": seeds and ",".join(map(str, seeds)), "--device": device, "--data-dir": data_dir}
-    options = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
-    work = Work(main, place, device, data_dir)
-    return Table(main.name, main.source, tuple(jobs), root, runs, tuple(options), work)
+    options = tuple(str(word) for option, value in given.items() if value is not None for word in (option, value))
+    tasks = {name: [want.task for want in wants] for found in parts.values() for name, wants in found.items()}
+    work = Fills(main, root, runs, device, data_dir, stages, tasks)
+    return Table(main.name, main.source, (*fills, *drawn), root, runs, options, work)
 
 
-@dataclass
-class Work:
-    """Jobs of a profile."""
+def _collected(notebooks: Iterable[Job], stages: Listing, root: Path) -> tuple[Jobs, dict[str, list[str]]]:
+    """What notebooks ask of the store, each thing in the first job that wants it; and the jobs of each notebook."""
+    jobs: Jobs = {}
+    owners: dict[str, str] = {}
+    readers: dict[str, list[str]] = {}
+    for job in notebooks:
+        profile = on_seeds(stages.profile, job.parameters.get("seeds", ()))
+        study, read = Study(stages.under(profile), root, None, False), {}
+        for want in WANTS[job.notebook](study) if job.notebook in WANTS else ():
+            thing, name = identity(want.task), _word(want.job)
+            owner = owners.setdefault(thing, name)
+            jobs.setdefault(owner, {}).setdefault(thing, want)
+            read[owner] = None
+        readers[job.name] = list(read)
+    return jobs, readers
 
-    main: main_job.MainJob
-    place: runner.Place
-    device: str | None
-    data_dir: Path | None
 
-    def _planned(self, job: Job) -> runner.Planned:
-        return runner.plan([job], self.place)[0]
+def _parts(jobs: Jobs) -> Parts:
+    """The jobs, those of many things in numbered parts."""
+    found: Parts = {}
+    for base, things in jobs.items():
+        wants, count = list(things.values()), math.ceil(len(things) / MOST)
+        size = math.ceil(len(wants) / count)
+        names = [base] if count == 1 else [f"{base}.{number}" for number in range(1, count + 1)]
+        found[base] = {name: wants[i * size : (i + 1) * size] for i, name in enumerate(names)}
+    return found
 
-    def key(self, job: Job) -> str:
-        """Of the job's result."""
-        return self._planned(job).key
 
-    def finished(self, job: Job) -> bool:
-        """Whether the job's result is in the store."""
-        return self._planned(job).record is not None
+def _before(base: str, wants: Iterable[Want]) -> list[str]:
+    """Jobs that come before one."""
+    after = dict.fromkeys(_word(name) for want in wants for name in want.after)
+    return [name for name in after if name != base]
 
-    def run(self, job: Job) -> int:
-        """Run it here; 0, or 1 where it failed."""
-        outcome = runner.run([job], self.place)[0]
-        if outcome.status == "done":
-            self._manifest(outcome.record)
-        return 1 if outcome.status == "failed" else 0
 
-    def _manifest(self, record: dict[str, Any]) -> None:
-        about = main_job.about(self.main, self.device, self.data_dir)
-        path = self.place.root / "results" / self.main.name / "manifest.json"
-        with store.exclusive(self.place.runs, f"manifest-{self.main.name}"):
-            manifest.write_manifest(path, about, [record])
+def _names(parts: Parts, bases: Iterable[str]) -> tuple[str, ...]:
+    """Names of all parts of jobs; a job that the table lacks has none."""
+    return tuple(name for base in bases for name in parts.get(base, ()))
+
+
+def _word(name: str) -> str:
+    """A job's name, in letters that every engine and file system takes."""
+    return re.sub(r"[^a-z0-9_.-]", "_", name.lower())

@@ -102,10 +102,32 @@ def load(name: str) -> MainJob:
 
 
 @cache
+def naming(source: str, device: str | None, data_dir: Path | None):
+    """The stages of a profile as far as naming results takes: their device need not be there, as on a login node.
+
+    Raises:
+        UsageError: If there is no such device anywhere.
+    """
+    import torch
+
+    from distill_lib.study.session import open_stages
+    from distill_lib.training.device import resolve_device, resolve_precision
+
+    profile = load_profile(source)
+    wanted = profile.device if device in (None, "auto") else device
+    kind = torch.device("cuda") if wanted.startswith("cuda") else resolve_device(wanted)
+    stages = open_stages(profile, "cpu", data_dir, ROOT)
+    return replace(stages, precision=resolve_precision(profile.precision, kind))
+
+
+@cache
 def _stages(source: str, device: str | None, data_dir: Path | None):
+    """The stages on their device; what is known of images is shared with those that name."""
     from distill_lib.study.session import open_stages
 
-    return open_stages(load_profile(source), device or "auto", data_dir, ROOT)
+    stages = open_stages(load_profile(source), device or "auto", data_dir, ROOT)
+    named = naming(source, device, data_dir)
+    return replace(stages, known=named.known, sets=named.sets)
 
 
 def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
@@ -167,7 +189,7 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
     """
     from distill_lib.study.stages import VERSIONS
 
-    stages = _stages(job.source, one.parameters.get("device"), data_dir)
+    stages = naming(job.source, one.parameters.get("device"), data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
     if one.notebook not in SWEPT:
         del settings["sweeps"]
@@ -209,6 +231,14 @@ def _undistillable_images(stages) -> dict[str, Any]:
     if settings is None:
         return {}
     return _apart(stages, [(settings.dataset, "train"), (settings.dataset, "test"), (settings.others, "train")])
+
+
+def facts(stages) -> dict[str, Any]:
+    """Of every image set that the profile's jobs are made from, less what is drawn as the profile says."""
+    found, profile = _images(stages), stages.profile
+    for own in filter(None, (profile.datafree, profile.undistillable)):
+        found |= _apart(stages, [(own.dataset, "train"), (own.dataset, "test"), (own.others, "train")])
+    return found
 
 
 def _apart(stages, wanted: list[tuple[str, str]]) -> dict[str, Any]:

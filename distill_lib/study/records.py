@@ -24,6 +24,12 @@ def path(runs: Path, key: str) -> Path:
     return runs / "jobs" / f"{key}.json"
 
 
+def read(runs: Path, key: str) -> dict[str, Any] | None:
+    """The record of a finished job; None where there is none that can be read."""
+    found = progress.read(path(runs, key))
+    return found if isinstance(found, dict) else None
+
+
 def failure(runs: Path, name: str, key: str) -> dict[str, Any] | None:
     """The record of a job's failure; None where it has not failed, or another job of that name has."""
     found = progress.read(runs / "failed" / f"{name}.json")
@@ -45,6 +51,11 @@ def fail(runs: Path, name: str, key: str, reason: str, message: str, log: str = 
         store.write_text(text, log)
         about = {"name": name, "key": key, "reason": reason, "message": message, "log": str(text), "notebook": None}
         store.write_json(kept, about)
+
+
+def say_failed(name: str, why: str) -> None:
+    """Say so where an engine keeps what a job says."""
+    print(f"{name}: FAILED: {why}", file=sys.stderr, flush=True)
 
 
 def once(runs: Path, job: Job, key: str, finished: Callable[[], bool], make: Callable[[], dict[str, Any]]) -> int:
@@ -104,7 +115,7 @@ class Commands:
             return once(self.runs, job, self.key(job), lambda: self.finished(job), lambda: self._make(job))
         except Failed as error:
             fail(self.runs, job.name, self.key(job), "error", str(error), error.log)
-            print(f"{job.name}: FAILED: {error}", file=sys.stderr)
+            say_failed(job.name, str(error))
             return 1
 
     def _make(self, job: Job) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -84,8 +83,7 @@ def open_study(
     result, progress = (Path(os.environ[name]) if name in os.environ else None for name in ("DISTILL_RESULT", PROGRESS))
     stages = open_stages(settings, device)
     workers = Workers(how_many(os.environ.get("DISTILL_WORKERS"), stages.device), progress)
-    if stages.device.type == "cpu":  # the same bits wherever a cell is computed: threads round sums otherwise
-        torch.set_num_threads(workers.threads)
+    workers.settle(stages.device)
     return Study(stages, repository(), result, bool(overrides), workers)
 
 

@@ -120,6 +120,11 @@ class Workers:
         """Of each process."""
         return max(1, joblib.cpu_count() // self.count)
 
+    def settle(self, device: torch.device) -> None:
+        """Let this process compute as each of them does: on a CPU threads round sums, and another number otherwise."""
+        if device.type == "cpu":
+            torch.set_num_threads(self.threads)
+
     def run(self, stages: Stages, tasks: Sequence[Task]) -> None:
         """Make what is not in the store; what would not be shared out is left to whoever asks for it.
 
