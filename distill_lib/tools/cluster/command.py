@@ -38,7 +38,8 @@ def main(args: argparse.Namespace) -> int:
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     scale = _scale(args.time_scale)
     if not args.dry_run:
-        slurm.require()  # sooner than a profile is read, which takes seconds
+        slurm.require()  # sooner than a profile is read, which takes seconds; likewise whether Slurm answers
+        slurm.partitions()
     table = load_table(args.source, seeds, args.device, folder(args.data_dir), scale)
     return action(table, options, args)
 
