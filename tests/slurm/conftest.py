@@ -153,10 +153,8 @@ class Study:
         wait(lambda: (self.states()[job] or [""])[0] == state, seconds)
 
     def ended(self, seconds=60):
-        """Wait until no job of the table waits or runs."""
-        names = set(self.names.values())
-        live = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")
-        wait(lambda: not [job for job in self.slurm.jobs(names) if job[2] in live], seconds)
+        """Wait until no job of the store waits or runs."""
+        wait(lambda: f"store:{self.runs}\n" not in output("squeue", "--noheader", "--format=%k"), seconds)
 
     def made(self):
         """How often each job made what it makes, by the store's own log."""
@@ -172,6 +170,76 @@ class Study:
 def study(slurm, tmp_path):
     """An empty one."""
     return Study(slurm, tmp_path)
+
+
+NOTEBOOK = "01_attack"
+# `cluster` on that notebook and what it needs: all of a profile would take minutes.
+PART = f"""
+import sys
+from dataclasses import replace
+from distill_lib import __main__
+from distill_lib.tools.cluster import command
+whole = command.load_table
+def part(*words):
+    table, wanted = whole(*words), ["{NOTEBOOK}"]
+    for name in wanted:
+        wanted += table.job(name).needs
+    return replace(table, jobs=tuple(job for job in table.jobs if job.name in wanted))
+command.load_table = part
+sys.exit(__main__.main(["cluster", *sys.argv[1:]]))
+"""
+
+
+class Copy(Study):
+    """A copy of the repository, and a part of the tiny profile with one attack on one set."""
+
+    def __init__(self, slurm, folder):
+        super().__init__(slurm, folder)
+        self.repository, self.source = folder, str(folder / "tiny.toml")
+        for name in ("distill_lib", "notebooks"):
+            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        text = (REPOSITORY / "tests" / "profiles" / "tiny.toml").read_text().split("[[sweeps]]")[0]
+        for line in ('ctrl = { downstream = ["shapes"] }', ', "shapes"'):
+            assert line in text  # as the profile has it
+            text = text.replace(line, "")
+        Path(self.source).write_text(text)
+        self.notebook = folder / "notebooks" / f"{NOTEBOOK}.ipynb"
+
+    def start(self, *words):
+        """`cluster` with these words, in the background."""
+        words = [sys.executable, "-c", PART, words[0], self.source, *words[1:]]
+        environment = {**os.environ, "DISTILL_RUNS": str(self.runs), "DISTILL_WORKERS": "1"}
+        return subprocess.Popen(
+            words, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def plain(self):
+        """The same without Slurm."""
+        environment = {**os.environ, "DISTILL_RUNS": str(self.runs), "DISTILL_WORKERS": "1"}
+        words = [sys.executable, "-m", "distill_lib", "run", "--profile", self.source, "--only", NOTEBOOK]
+        subprocess.run(words, cwd=self.folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+    def tables(self):
+        """The result tables, byte for byte."""
+        return {path.name: path.read_bytes() for path in (self.folder / "results" / "tiny").glob("*.csv")}
+
+
+@pytest.fixture(scope="session")
+def attacked(slurm, tmp_path_factory):
+    """The tiny profile on its way, with a notebook that will fail; asked for first, as `limited` is."""
+    study = Copy(slurm, tmp_path_factory.mktemp("attacked"))
+    book = json.loads(study.notebook.read_text())
+    book["cells"][-1]["source"] = ["print('far'); raise RuntimeError('broken')"]
+    study.whole = study.notebook.read_text()
+    study.notebook.write_text(json.dumps(book))
+    study.submit("--extra=--nodelist=n2")
+    return study
+
+
+@pytest.fixture
+def copy(slurm, tmp_path):
+    """Another copy, where nothing has run."""
+    return Copy(slurm, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """`cluster` on a real Slurm of two nodes: what is lost comes back, and nothing is made twice."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ def gate(name):
     return f"until [ -e {name} ]; do sleep 0.1; done"
 
 
-def test_two_nodes_with_two_gpus_come_up_in_ten_seconds(slurm, limited):
+def test_two_nodes_with_two_gpus_come_up_in_ten_seconds(slurm, limited, attacked):
     assert slurm.seconds < 10
     nodes = limited.output("sinfo", "-h", "-N", "-p", "main", "-o", "%N %G").splitlines()
     assert nodes == ["n1 gpu:2", "n2 gpu:2"]
@@ -188,6 +189,29 @@ def test_what_ran_on_a_lost_node_and_what_needs_it_finish_on_the_other(study):
         assert study.once()
     finally:
         study.slurm.start(lost)
+
+
+@pytest.mark.timeout(600)
+def test_a_failed_notebook_is_kept_and_told_and_all_tables_are_those_of_a_plain_run(attacked, copy):
+    attacked.ended(300)
+    code, out, _ = attacked.run("status")
+    assert code == 1
+    assert "0 pending, 1 failed, 0 missing" in out
+    assert "failed   01_attack: cell" in out
+    assert "RuntimeError: broken; kept: " in out
+    kept = Path(out.split("; kept: ")[1].splitlines()[0])
+    cells = json.loads(kept.read_text())["cells"]
+    assert any(cell.get("outputs") for cell in cells[:-1])
+    assert "far" in json.dumps(cells[-1].get("outputs"))
+    attacked.notebook.write_text(attacked.whole)
+    assert attacked.submit() == 1
+    copy.plain()
+    attacked.ended(200)
+    assert attacked.run("status")[0] == 0
+    assert attacked.tables() == copy.tables()
+    assert b"attacked" in copy.tables()["distillation.csv"]
+    makes = [tuple(line.split()[1:3]) for line in (attacked.runs / "makes.log").read_text().splitlines()]
+    assert len(makes) == len(set(makes)) > 5
 
 
 @pytest.mark.timeout(400)

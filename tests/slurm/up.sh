@@ -76,7 +76,7 @@ GresTypes=gpu
 END
 number=1
 for each in $nodes; do
-  echo "NodeName=$each NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[number]} CPUs=4 RealMemory=64000 Gres=gpu:2"
+  echo "NodeName=$each NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[number]} CPUs=8 RealMemory=64000 Gres=gpu:2"
   number=$((number + 1))
 done >>"$folder/slurm.conf"
 echo "PartitionName=main Nodes=$(echo $nodes | tr ' ' ,) Default=YES MaxTime=7-0 State=UP
