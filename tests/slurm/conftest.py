@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -49,9 +50,8 @@ class Slurm:
         return [job for job in found if names is None or job[1] in names]
 
     def lose(self, node):
-        """End a node as a power cut would: its daemon, and what its jobs run."""
-        daemon = int((self.folder / f"{node}.pid").read_text())
-        log = str(self.folder / "log" / node)
+        """End a node as a power cut would: its daemon, and what its jobs run, before anyone can tell of it."""
+        log, found = str(self.folder / "log" / node), []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 opened = {os.readlink(each) for each in (process / "fd").iterdir()}
@@ -60,8 +60,11 @@ class Slurm:
                 continue
             there = f"SLURMD_NODENAME={node}".encode() in variables
             if log in opened or (there and f"SLURM_CONF={self.settings}".encode() in variables):
-                os.kill(int(process.name), 9)
-        wait(lambda: not Path(f"/proc/{daemon}/fd/0").exists(), 5)
+                found.append((log not in opened, int(process.name)))  # the daemons first
+        for _, number in sorted(found):
+            os.kill(number, signal.SIGSTOP)
+        for _, number in found:
+            os.kill(number, signal.SIGKILL)
 
     def start(self, node):
         """Bring a lost node back."""

@@ -176,19 +176,20 @@ def test_the_controller_is_down(study, monkeypatch, tmp_path):
 def test_what_ran_on_a_lost_node_and_what_needs_it_finish_on_the_other(study):
     study.write(
         a={"run": f"echo $SLURMD_NODENAME >>nodes; {gate('go')}"}, b={"needs": ["a"]}, c={"needs": ["b"], "gpus": 1}
-    ).submit()
-    study.until("a", "RUNNING")
-    lost = study.wait(lambda: (study.folder / "nodes").exists() and (study.folder / "nodes").read_text().strip())
-    other = {"n1": "n2", "n2": "n1"}[lost]
-    study.slurm.lose(lost)
+    )
+    study.output("scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=busy")
+    study.submit()
+    study.wait(lambda: (study.folder / "nodes").exists() and (study.folder / "nodes").read_text() == "n1\n")
+    study.output("scontrol", "update", "NodeName=n2", "State=RESUME")
+    study.slurm.lose("n1")
     try:
         (study.folder / "go").touch()
         study.ended(120)
-        assert study.states() == dict.fromkeys("abc", ("COMPLETED", other))
-        assert (study.folder / "nodes").read_text().split() == [lost, other]
+        assert study.states() == dict.fromkeys("abc", ("COMPLETED", "n2"))
+        assert (study.folder / "nodes").read_text().split() == ["n1", "n2"]
         assert study.once()
     finally:
-        study.slurm.start(lost)
+        study.slurm.start("n1")
 
 
 @pytest.mark.timeout(600)
