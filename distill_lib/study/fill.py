@@ -123,11 +123,9 @@ class Fills:
             seen = len(found)
 
     def _make(self, name: str, key: str) -> dict[str, Any]:
-        from distill_lib.study.session import open_stages
-
         progress = records.path(self.runs, key).with_suffix(".progress.json")
-        stages = open_stages(self.main.profile, self.device or "auto", self.data_dir, self.root)
-        stages.store = Store(self.runs, Reporter(progress))
+        stages = main_job.stages_of(self.main.source, self.device, self.data_dir)
+        stages = replace(stages, store=Store(self.runs, Reporter(progress)))
         progress.parent.mkdir(parents=True, exist_ok=True)
         workers = Workers(how_many(os.environ.get("DISTILL_WORKERS"), stages.device), progress)
         workers.settle(stages.device)

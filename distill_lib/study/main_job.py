@@ -121,7 +121,7 @@ def naming(source: str, device: str | None, data_dir: Path | None):
 
 
 @cache
-def _stages(source: str, device: str | None, data_dir: Path | None):
+def stages_of(source: str, device: str | None, data_dir: Path | None):
     """The stages on their device; what is known of images is shared with those that name."""
     from distill_lib.study.session import open_stages
 
@@ -137,7 +137,7 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
         UsageError: If there is no such device, an image set is missing or wrong, a class to poison or to aim at has no
             image, or the defender has too few; at a point of a sweep or in a recipe, its name is said.
     """
-    stages, profile = _stages(job.source, device, data_dir), job.profile
+    stages, profile = stages_of(job.source, device, data_dir), job.profile
     if profile.datafree is not None:
         _data_free(stages).check()
     if profile.undistillable is not None:
@@ -248,7 +248,7 @@ def _apart(stages, wanted: list[tuple[str, str]]) -> dict[str, Any]:
 
 def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, Any]:
     """For the manifest: the settings, and each image set's source, hash and size."""
-    stages = _stages(job.source, device, data_dir)
+    stages = stages_of(job.source, device, data_dir)
     data = {**_undistillable_images(stages), **_data_free_images(stages), **_images(stages)}
     return {"configuration": asdict(job.profile), "data": data, "precision": stages.precision}
 

@@ -20,6 +20,7 @@ from distill_lib.study import records, store
 from distill_lib.study.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[2]
+PROFILES = Path(__file__).parent / "profiles"
 NAME = re.compile(r"[a-z0-9_.-]+", re.ASCII)
 
 
@@ -135,11 +136,21 @@ def load_table(
     if source.endswith(".json"):
         table = _commands(Path(source), seeds, place)
     else:
+        _check_source(source)
         from distill_lib.study.cut import cut  # torch takes seconds to import
 
         table = cut(source, seeds, device, data_dir, *place)
     scaled = [job if job.minutes is None else replace(job, minutes=job.minutes * time_scale) for job in table.jobs]
     return replace(table, jobs=tuple(ordered(scaled)))
+
+
+def _check_source(source: str) -> None:
+    """UsageError at once, not after the seconds that torch takes, for a source that is none."""
+    known = [path.stem for path in sorted(PROFILES.glob("*.toml"))]
+    if source not in known and not (source.endswith(".toml") and Path(source).is_file()):
+        raise UsageError(
+            f"unknown profile {source!r}; allowed: {', '.join(known)}, a .toml profile or a .json table that is there"
+        )
 
 
 def ordered(jobs: Iterable[Job]) -> list[Job]:

@@ -102,8 +102,9 @@ def _wants(study: Study, part: str, pairs: lists.Wanted, after: Iterable[str] = 
 def _attack(study: Study) -> Iterator[Want]:
     for downstream, seed, attack in study.places():
         yield Want(_clean_job(seed), Task(study.profile, clean_encoder, (seed,)), cost="pretrain")
-        task = Task(study.under(attack).profile, attacked_encoder, (downstream, seed))
         job, on_data = _attack_job(study, downstream, seed, attack), _is_on_data(study, attack)
+        first = study.attacks()[attack].downstream[0] if on_data else downstream
+        task = Task(study.under(attack).profile, attacked_encoder, (first, seed))
         yield Want(job, task, () if on_data else (_clean_job(seed),), "pretrain" if on_data else "attack")
     clean, attacked = lists.attack_cells(study)
     for cell, task in [
@@ -172,10 +173,10 @@ def _data_free(study: Study) -> Iterator[Want]:
         subject = task.arguments[1]
         where = f"{subject.attack}-s{subject.seed}"
         if subject.stage == TEACHER:
-            clean = f"datafree-surrogate-s{subject.seed}"
-            if subject.attack in PERTURBED:
-                yield Want(clean, Task(profile, surrogate, (settings, subject.seed)), cost="classifier")
-            yield Want(f"datafree-teacher-{where}", task, (clean,), "classifier")
+            clean = (f"datafree-surrogate-s{subject.seed}",) if subject.attack in PERTURBED else ()
+            for job in clean:
+                yield Want(job, Task(profile, surrogate, (settings, subject.seed)), cost="classifier")
+            yield Want(f"datafree-teacher-{where}", task, clean, "classifier")
         else:
             yield Want(f"datafree-{subject.method}-{where}", task, (f"datafree-teacher-{where}",), subject.method)
     for task in without.encoder_tasks():
