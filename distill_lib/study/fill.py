@@ -76,7 +76,7 @@ class Fills:
             return self._planned(job).record is not None
         record = records.read(self.runs, self._key(job.name))
         try:
-            made = self._named(job.name) if record is None else [Artefact(*each, None) for each in record["artefacts"]]
+            made = self.named(job.name) if record is None else [Artefact(*each, None) for each in record["artefacts"]]
             return all(self.stages.store.find(each.kind, each.key) for each in made)
         except FileNotFoundError:  # of a target that is found with an encoder not there yet
             return False
@@ -111,7 +111,7 @@ class Fills:
             precision = "bf16"
         return store.digest([name, made, self._images, VERSIONS, precision])[:16]
 
-    def _named(self, name: str) -> Iterator[Artefact]:
+    def named(self, name: str) -> Iterator[Artefact]:
         """All that a job's tasks are made from and make; a FileNotFoundError where a target is not known yet."""
         names = _Names(self.runs)
         stages = replace(main_job.naming(self.main.source, self.device, self.data_dir), store=names)
@@ -134,7 +134,7 @@ class Fills:
             task.run(stages)
         for old in progress.parent.glob(f"{progress.name}*"):
             old.unlink(missing_ok=True)
-        return {"artefacts": [[each.kind, each.key] for each in self._named(name)]}
+        return {"artefacts": [[each.kind, each.key] for each in self.named(name)]}
 
     # ---- notebooks -----------------------------------------------------------------------------------------------
 
