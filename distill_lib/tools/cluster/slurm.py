@@ -64,6 +64,7 @@ class Partition:
     memory_mb: int
     gpus: int  # of one node
     nodes: int
+    cores: int = 1  # of one node
 
 
 def available() -> str | None:
@@ -139,12 +140,12 @@ def _number(identity: str) -> int:
 
 def partitions() -> list[Partition]:
     """All partitions, an entry for each kind of nodes."""
-    text = call("sinfo", "--noheader", "--all", "--exact", "--format=%R|%P|%l|%m|%D|%G")
+    text = call("sinfo", "--noheader", "--all", "--exact", "--format=%R|%P|%l|%m|%D|%c|%G")
     found = []
-    for name, marked, limit, memory, nodes, gres in (line.split("|", 5) for line in text.splitlines() if "|" in line):
-        sizes = (int(re.match(r"\d*", size)[0] or 0) for size in (memory, nodes))
-        memory_mb, number = sizes
-        found.append(Partition(name, marked.endswith("*"), minutes(limit), memory_mb, _gpus(gres), number))
+    for line in filter(None, text.splitlines()):
+        name, marked, limit, memory, nodes, cores, gres = line.split("|", 6)
+        default, gpus = marked.endswith("*"), _gpus(gres)
+        found.append(Partition(name, default, minutes(limit), _number(memory), gpus, _number(nodes), _number(cores)))
     return found
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from distill_lib.errors import UsageError
 from distill_lib.study.jobs import Job
+from distill_lib.study.stamps import CORES
 from distill_lib.study.store import writing
 from distill_lib.study.table import ROOT, Table
 from distill_lib.tools.cluster import slurm
@@ -142,7 +143,14 @@ def _hopeful(job: Job, queued: Queued, found: Plan) -> bool:
     return there and queued.reason != "DependencyNeverSatisfied"
 
 
-def arguments(table: Table, job: Job, options: Options, after: Sequence[str]) -> list[str]:
+def cores(job: Job, kinds: Sequence[Partition] = ()) -> int:
+    """Of a job: a command has one; one of the study as many as it computes in processes, or as the largest node has."""
+    return 1 if job.command else min(CORES, max((each.cores for each in kinds), default=CORES))
+
+
+def arguments(
+    table: Table, job: Job, options: Options, after: Sequence[str] = (), kinds: Sequence[Partition] = ()
+) -> list[str]:
     """The words for sbatch.
 
     Args:
@@ -150,6 +158,7 @@ def arguments(table: Table, job: Job, options: Options, after: Sequence[str]) ->
         job: Which.
         options: A person's.
         after: Numbers of the jobs in the queue that it waits for.
+        kinds: The partition.
     """
     words = [
         f"--job-name={job_name(table, job)}",
@@ -160,6 +169,7 @@ def arguments(table: Table, job: Job, options: Options, after: Sequence[str]) ->
         "--export=ALL",
         "--requeue",  # a lost node: what was done is in the store or a checkpoint, and a lock keeps it one
         "--kill-on-invalid-dep=yes",  # else what waits for a failed job waits for ever
+        f"--cpus-per-task={cores(job, kinds)}",
     ]
     if after:
         words.append(f"--dependency=afterok:{':'.join(after)}")
@@ -193,7 +203,7 @@ def submit(table: Table, options: Options, say: Callable[[str], None]) -> Plan:
             after = [numbers[need] for need in job.needs if need in numbers]
             try:
                 # A submission that outlives a killed command keeps the lock, until the queue has the job.
-                numbers[job.name] = slurm.sbatch(arguments(table, job, options, after), keep=[lock])
+                numbers[job.name] = slurm.sbatch(arguments(table, job, options, after, kinds), keep=[lock])
             except UsageError as error:
                 raise UsageError(_partial(count, len(found.todo), job, error)) from None
             if count % 100 == 99:

@@ -185,6 +185,12 @@ def test_more_than_any_node_has(slurm, write_table, wants, words):
     assert slurm.calls == []
 
 
+def test_cores_are_those_that_a_job_computes_on(table):
+    job, small = Job("a", notebook="01_attack"), [Partition("p", True, None, 1, 0, 1, 2)]
+    assert [subject.cores(job), subject.cores(job, small), subject.cores(table.jobs[0], small)] == [4, 2, 1]
+    assert word(" ".join(subject.arguments(table, table.jobs[0], Options())), "cpus-per-task") == "1"
+
+
 def test_what_some_node_has_is_enough():
     kinds = [Partition("p", True, 10, 100, 4, 1), Partition("p", True, None, 8000, 0, 1)]
     assert subject.check_wants([Job("a", gpus=4, minutes=99, memory_mb=7000)], kinds) is None
