@@ -276,7 +276,9 @@ class Profile:
         recipes: Defences of our own making, chosen on exploration seeds and validation images, then tested once.
         precision: `float32`, `bf16`, or `auto`: bf16 where the processor multiplies it in hardware.
         device: Default device.
-        minutes: Measured minutes of each notebook, for the job table.
+        minutes: Measured minutes for the job table, by notebook, or by kind of thing that a job makes: `pretrain`,
+            `attack`, `cell` (a row of the main table), a data-free method, `classifier`, `teacher` and `thief` of the
+            sibling studies; `read`: a notebook that finds all that it asks for.
         datafree: The data-free study; None: this profile has none.
         undistillable: That of undistillable teachers; likewise.
     """
