@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -144,6 +145,15 @@ def test_doctor_tries_the_lock_from_two_nodes(study):
     assert "ok  store: n1: writes to it\nok  store: n2: writes to it\nok  lock: n2 could not take the lock" in out
     assert "ok  GPU: n1: Slurm gave device 0" in out
     assert out.splitlines()[-1][4:].startswith("torch: n1: 2.")
+
+
+def test_the_script_of_the_scale_counts_submissions(study, tmp_path):
+    script = study.repository / "scripts" / "cluster_scale.py"
+    words = ["--jobs", "20", "--many", "30", "--snakemake", "", "--out", str(tmp_path / "scale.json")]
+    assert "sbatch_calls_again" in study.output(sys.executable, str(script), *words, cwd=study.repository)
+    figures = json.loads((tmp_path / "scale.json").read_text())["figures"]
+    assert (figures["sbatch_calls"], figures["sbatch_calls_again"]) == (20, 0)
+    assert 0 < figures["dry_run_s"] < 30
 
 
 @pytest.mark.parametrize(

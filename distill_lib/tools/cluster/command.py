@@ -63,11 +63,11 @@ def _submit(table: Table, options: Options, args: argparse.Namespace) -> int:
 
 
 def _dry_run(table: Table, options: Options) -> int:
-    missing = slurm.available()
-    if missing:
-        _say(f"no {missing!r} on the PATH: all that the store lacks is listed, as if the queue were empty")
-    found = plan(table, {} if missing else slurm.queue(table.runs))
-    kinds = [] if missing else slurm.chosen(options.partition)
+    absent = slurm.missing()
+    if absent:
+        _say(f"no {absent!r} on the PATH: all that the store lacks is listed, as if the queue were empty")
+    found = plan(table, {} if absent else slurm.queue(table.runs))
+    kinds = [] if absent else slurm.chosen(options.partition)
     if kinds:
         check_wants(found.todo, kinds)
     lines = [f"would submit: {described(job)}" for job in found.todo]

@@ -67,17 +67,17 @@ class Partition:
     cores: int = 1  # of one node
 
 
-def available() -> str | None:
+def missing() -> str | None:
     """A program of Slurm's that is missing here; None where all are on the PATH."""
     return next((program for program in PROGRAMS if shutil.which(program) is None), None)
 
 
 def require() -> None:
     """A UsageError where this machine has no Slurm."""
-    missing = available()
-    if missing:
+    program = missing()
+    if program:
         raise UsageError(
-            f"no {missing!r} on the PATH; allowed: a login node of a Slurm cluster (perhaps `module load slurm`), "
+            f"no {program!r} on the PATH; allowed: a login node of a Slurm cluster (perhaps `module load slurm`), "
             "--dry-run to see the jobs, or run_all.sh and Snakemake on this machine"
         )
 
