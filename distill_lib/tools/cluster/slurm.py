@@ -19,6 +19,7 @@ OVER = frozenset(
     | {"BOOT_FAIL", "DEADLINE", "PREEMPTED", "REVOKED"}
 )
 STORE = "store:"  # a job's comment: whose it is, should two stores of one person know the same key
+UNTOLD = 1  # MB of a node whose memory is not in Slurm's settings
 INFINITE = ("infinite", "n/a", "")
 
 
@@ -61,7 +62,7 @@ class Partition:
     name: str
     default: bool
     minutes: float | None
-    memory_mb: int
+    memory_mb: int | None  # of one node; None where Slurm was not told: it then refuses every --mem
     gpus: int  # of one node
     nodes: int
     cores: int = 1  # of one node
@@ -144,8 +145,9 @@ def partitions() -> list[Partition]:
     found = []
     for line in filter(None, text.splitlines()):
         name, marked, limit, memory, nodes, cores, gres = line.split("|", 6)
-        default, gpus = marked.endswith("*"), _gpus(gres)
-        found.append(Partition(name, default, minutes(limit), _number(memory), gpus, _number(nodes), _number(cores)))
+        default, gpus, memory_mb = marked.endswith("*"), _gpus(gres), _number(memory)
+        memory_mb = memory_mb if memory_mb > UNTOLD else None
+        found.append(Partition(name, default, minutes(limit), memory_mb, gpus, _number(nodes), _number(cores)))
     return found
 
 

@@ -99,7 +99,7 @@ def check_wants(jobs: Sequence[Job], kinds: Sequence[Partition]) -> None:
         UsageError: If none can: Slurm would keep some such jobs waiting for ever.
     """
     name = ",".join(dict.fromkeys(each.name for each in kinds))
-    most = {"gpus": max(each.gpus for each in kinds), "memory_mb": max(each.memory_mb for each in kinds)}
+    most = {"gpus": max(each.gpus for each in kinds), "memory_mb": memory(kinds)}
     limits = [each.minutes for each in kinds]
     longest = math.inf if None in limits else max(limits)
     for job in jobs:
@@ -109,7 +109,7 @@ def check_wants(jobs: Sequence[Job], kinds: Sequence[Partition]) -> None:
                 f"job {job.name!r} wants {job.gpus} GPUs of one node; no node of partition {name!r} has more than "
                 f"{most['gpus']}; allowed: {others}"
             )
-        if (job.memory_mb or 0) > most["memory_mb"]:
+        if (job.memory_mb or 0) > most["memory_mb"] > 0:
             raise UsageError(
                 f"job {job.name!r} wants {job.memory_mb} MB; no node of partition {name!r} has more than "
                 f"{most['memory_mb']}; allowed: another --partition"
@@ -141,6 +141,11 @@ def _hopeful(job: Job, queued: Queued, found: Plan) -> bool:
     """Whether all that a waiting job waits for is done or will be: else Slurm is about to cancel it."""
     there = all(need in found.done or need in found.kept for need in job.needs)
     return there and queued.reason != "DependencyNeverSatisfied"
+
+
+def memory(kinds: Sequence[Partition]) -> int:
+    """MB of the largest node; 0 where Slurm does not know."""
+    return max((each.memory_mb or 0 for each in kinds), default=0)
 
 
 def cores(job: Job, kinds: Sequence[Partition] = ()) -> int:
@@ -177,7 +182,7 @@ def arguments(
         words.append(f"--gres=gpu:{job.gpus}")
     if job.minutes:
         words.append(f"--time={max(1, math.ceil(job.minutes))}")
-    if job.memory_mb:
+    if job.memory_mb and (memory(kinds) or not kinds):
         words.append(f"--mem={job.memory_mb}M")
     # In place of the shell, so that Slurm's signals reach the job.
     return [*words, *options.words(), f"--wrap=exec {shlex.join(table.command(job))}"]

@@ -191,6 +191,13 @@ def test_cores_are_those_that_a_job_computes_on(table):
     assert word(" ".join(subject.arguments(table, table.jobs[0], Options())), "cpus-per-task") == "1"
 
 
+def test_where_slurm_knows_no_memory_none_is_asked_for(slurm, write_table):
+    slurm.write("nodes", "main|main*|infinite|1|2|16|(null)\n")
+    table = load_table(write_table(a={"memory_mb": 500}))
+    assert submit(table) == ["a"]
+    assert word(slurm.calls[0], "mem") is None
+
+
 def test_what_some_node_has_is_enough():
     kinds = [Partition("p", True, 10, 100, 4, 1), Partition("p", True, None, 8000, 0, 1)]
     assert subject.check_wants([Job("a", gpus=4, minutes=99, memory_mb=7000)], kinds) is None
