@@ -159,9 +159,13 @@ def test_the_script_of_the_scale_counts_submissions(study, tmp_path):
 @pytest.mark.parametrize(
     ("wants", "words", "said"),
     [
-        ({"gpus": 3}, (), "job 'a' wants 3 GPUs of one node; no node of partition 'main' has more than 2; allowed: "),
+        ({"gpus": 3}, (), "job 'a' wants 3 GPUs of one node; partition 'main' has at most 2; allowed: another"),
         ({}, ("--partition", "gpux"), "unknown partition 'gpux'; allowed: main, short"),
-        ({"minutes": 11}, ("--partition=short",), "job 'a' wants 11 minutes; partition 'short' allows 10; allowed: "),
+        (
+            {"minutes": 11},
+            ("--partition=short",),
+            "job 'a' wants 11 minutes; partition 'short' has at most 10; allowed: ",
+        ),
         ({}, ("--extra=--gres=gpu:9",), "nothing was submitted: for job 'ok', sbatch: Batch job submission failed: "),
     ],
 )

@@ -69,7 +69,7 @@ def _dry_run(table: Table, options: Options) -> int:
     found = plan(table, {} if absent else slurm.queue(table.runs))
     kinds = [] if absent else slurm.chosen(options.partition)
     if kinds:
-        check_wants(found.todo, kinds)
+        check_wants(found.todo, kinds, options.extra)
     lines = [f"would submit: {described(job)}" for job in found.todo]
     lines.append(f"{counted(len(found.todo))} of {table.name} to submit ({found})")
     if found.todo:

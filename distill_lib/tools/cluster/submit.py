@@ -30,6 +30,18 @@ OURS = re.compile(
 )
 
 
+# Want of a job -> its unit, the options of sbatch that ask for another amount, and what helps where it is too much.
+WANTS = {
+    "gpus": (
+        "GPUs of one node",
+        {"--gres", "--gpus", "-G", "--gpus-per-node"},
+        "another --partition, or a profile without GPUs",
+    ),
+    "memory_mb": ("MB of one node", {"--mem", "--mem-per-cpu"}, "another --partition, or --extra=--mem=..."),
+    "minutes": ("minutes", {"--time", "-t"}, "another --partition, or a smaller --time-scale"),
+}
+
+
 @dataclass(frozen=True)
 class Options:
     """What a person adds to each `sbatch`."""
@@ -92,33 +104,33 @@ def log_pattern(runs: Path, stem: str) -> str:
     return str(logs_folder(runs) / stem).replace("%", "%%") + "-%j.log"
 
 
-def check_wants(jobs: Sequence[Job], kinds: Sequence[Partition]) -> None:
+def check_wants(jobs: Sequence[Job], kinds: Sequence[Partition], extra: Sequence[str] = ()) -> None:
     """Find out before the first submission whether some node can run each job.
+
+    Args:
+        jobs: Those to submit.
+        kinds: The partition.
+        extra: A person's words for sbatch: what they ask for in place of a want is left to Slurm.
 
     Raises:
         UsageError: If none can: Slurm would keep some such jobs waiting for ever.
     """
     name = ",".join(dict.fromkeys(each.name for each in kinds))
-    most = {"gpus": max(each.gpus for each in kinds), "memory_mb": memory(kinds)}
-    limits = [each.minutes for each in kinds]
-    longest = math.inf if None in limits else max(limits)
-    for job in jobs:
-        if job.gpus > most["gpus"]:
-            others = "another --partition" + (", or a profile without GPUs" if not most["gpus"] else "")
-            raise UsageError(
-                f"job {job.name!r} wants {job.gpus} GPUs of one node; no node of partition {name!r} has more than "
-                f"{most['gpus']}; allowed: {others}"
-            )
-        if (job.memory_mb or 0) > most["memory_mb"] > 0:
-            raise UsageError(
-                f"job {job.name!r} wants {job.memory_mb} MB; no node of partition {name!r} has more than "
-                f"{most['memory_mb']}; allowed: another --partition"
-            )
-        if (job.minutes or 0) > longest:
-            raise UsageError(
-                f"job {job.name!r} wants {math.ceil(job.minutes)} minutes; partition {name!r} allows {longest:g}; "
-                "allowed: another --partition, or a smaller --time-scale"
-            )
+    longest = [each.minutes for each in kinds]
+    most = {
+        "gpus": max(each.gpus for each in kinds),
+        "memory_mb": memory(kinds) or math.inf,
+        "minutes": math.inf if None in longest else max(longest),
+    }
+    given = {word.split("=")[0] for word in extra}
+    for want, (unit, options, allowed) in WANTS.items():
+        for job in () if given & options else jobs:
+            amount = math.ceil(getattr(job, want) or 0)
+            if amount > most[want]:
+                raise UsageError(
+                    f"job {job.name!r} wants {amount} {unit}; partition {name!r} has at most {most[want]:.10g}; "
+                    f"allowed: {allowed}"
+                )
 
 
 def plan(table: Table, queue: Mapping[str, Queued]) -> Plan:
@@ -200,7 +212,7 @@ def submit(table: Table, options: Options, say: Callable[[str], None]) -> Plan:
         logs_folder(table.runs).mkdir(parents=True, exist_ok=True)
     with alone(table.runs, say) as lock:
         found = plan(table, settled_queue(table.runs))
-        check_wants(found.todo, kinds)
+        check_wants(found.todo, kinds, options.extra)
         if found.doomed:
             slurm.scancel([queued.id for queued in found.doomed])
         numbers = {name: queued.id for name, queued in found.kept.items()}

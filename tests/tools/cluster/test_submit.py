@@ -173,9 +173,9 @@ def test_a_store_that_is_a_file(slurm, table):
 @pytest.mark.parametrize(
     ("wants", "words"),
     [
-        ({"gpus": 3}, r"job 'a' wants 3 GPUs of one node; no node of partition 'main' has more than 2"),
-        ({"memory_mb": 10**6}, r"job 'a' wants 1000000 MB; no node of partition 'main' has more than 64000"),
-        ({"minutes": 20000}, r"job 'a' wants 20000 minutes; partition 'main' allows 10080; .*--time-scale"),
+        ({"gpus": 3}, r"job 'a' wants 3 GPUs of one node; partition 'main' has at most 2; allowed: another"),
+        ({"memory_mb": 10**6}, r"job 'a' wants 1000000 MB of one node; partition 'main' has at most 64000; .*--mem"),
+        ({"minutes": 20000}, r"job 'a' wants 20000 minutes; partition 'main' has at most 10080; .*--time-scale"),
     ],
 )
 def test_more_than_any_node_has(slurm, write_table, wants, words):
@@ -201,6 +201,13 @@ def test_where_slurm_knows_no_memory_none_is_asked_for(slurm, write_table):
 def test_what_some_node_has_is_enough():
     kinds = [Partition("p", True, 10, 100, 4, 1), Partition("p", True, None, 8000, 0, 1)]
     assert subject.check_wants([Job("a", gpus=4, minutes=99, memory_mb=7000)], kinds) is None
+
+
+def test_what_a_person_asks_for_instead_is_left_to_slurm():
+    kinds, job = [Partition("p", True, 10, 100, 0, 1)], Job("a", memory_mb=7000)
+    assert subject.check_wants([job], kinds, ["--mem=90M"]) is None
+    with pytest.raises(UsageError, match="MB of one node"):
+        subject.check_wants([job], kinds, ["--time=5"])
 
 
 @pytest.mark.parametrize("text", ["--job-name=x", "-J x", "--dependency=afterok:1", "-d1", "--array=0-3", "-W", "-N2"])
