@@ -150,7 +150,8 @@ def test_doctor_tries_the_lock_from_two_nodes(study):
 def test_the_script_of_the_scale_counts_submissions(study, tmp_path):
     script = study.repository / "scripts" / "cluster_scale.py"
     words = ["--jobs", "20", "--many", "30", "--snakemake", "", "--out", str(tmp_path / "scale.json")]
-    assert "sbatch_calls_again" in study.output(sys.executable, str(script), *words, cwd=study.repository)
+    environment = {**os.environ, "PYTHONPATH": str(study.repository)}
+    assert "sbatch_calls_again" in study.output(sys.executable, str(script), *words, env=environment)
     figures = json.loads((tmp_path / "scale.json").read_text())["figures"]
     assert (figures["sbatch_calls"], figures["sbatch_calls_again"]) == (20, 0)
     assert 0 < figures["dry_run_s"] < 30
