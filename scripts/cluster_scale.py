@@ -94,8 +94,10 @@ def count_sbatch(folder: Path) -> None:
 
 def on_snakemake(program: str, folder: Path, number: int) -> dict[str, Any]:
     """Ask what it would run."""
-    words = [program, "-n", "--quiet", "all", "--cores", "16", "--resources", "gpu=4", "--config"]
-    wall, spent, _ = timed([*words, f"profile={folder / f'{number}.json'}"], folder / "runs")
+    words = [program, "--dry-run", "--quiet", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    words += ["--cores", "16", "--resources", "gpu=4", "--rerun-triggers", "mtime"]
+    words += ["--config", f"profile={folder / f'{number}.json'}", f"python={sys.executable}"]
+    wall, spent, _ = timed(words, folder / "runs")
     return {"snakemake_s": wall, "snakemake_cpu_s": spent}
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -146,12 +147,26 @@ def test_doctor_tries_the_lock_from_two_nodes(study):
     assert out.splitlines()[-1][4:].startswith("torch: n1: 2.")
 
 
+def test_the_script_of_the_scale_counts_submissions(study, tmp_path):
+    script = study.repository / "scripts" / "cluster_scale.py"
+    words = ["--jobs", "20", "--many", "30", "--snakemake", "", "--out", str(tmp_path / "scale.json")]
+    environment = {**os.environ, "PYTHONPATH": str(study.repository)}
+    assert "sbatch_calls_again" in study.output(sys.executable, str(script), *words, env=environment)
+    figures = json.loads((tmp_path / "scale.json").read_text())["figures"]
+    assert (figures["sbatch_calls"], figures["sbatch_calls_again"]) == (20, 0)
+    assert 0 < figures["dry_run_s"] < 30
+
+
 @pytest.mark.parametrize(
     ("wants", "words", "said"),
     [
-        ({"gpus": 3}, (), "job 'a' wants 3 GPUs of one node; no node of partition 'main' has more than 2; allowed: "),
+        ({"gpus": 3}, (), "job 'a' wants 3 GPUs of one node; partition 'main' has at most 2; allowed: another"),
         ({}, ("--partition", "gpux"), "unknown partition 'gpux'; allowed: main, short"),
-        ({"minutes": 11}, ("--partition=short",), "job 'a' wants 11 minutes; partition 'short' allows 10; allowed: "),
+        (
+            {"minutes": 11},
+            ("--partition=short",),
+            "job 'a' wants 11 minutes; partition 'short' has at most 10; allowed: ",
+        ),
         ({}, ("--extra=--gres=gpu:9",), "nothing was submitted: for job 'ok', sbatch: Batch job submission failed: "),
     ],
 )

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable
 
 from distill_lib.errors import UsageError, choose
-from distill_lib.study.job_command import folder
+from distill_lib.study.command import data_folder
 from distill_lib.study.jobs import parse_seeds
 from distill_lib.study.table import Table, load_table
 from distill_lib.tools.cluster import slurm
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.dry_run:
         slurm.require()  # sooner than a profile is read, which takes seconds; likewise whether Slurm answers
         slurm.partitions()
-    table = load_table(args.source, seeds, args.device, folder(args.data_dir), scale)
+    table = load_table(args.source, seeds, args.device, data_folder(args.data_dir), scale)
     return action(table, options, args)
 
 
@@ -63,17 +63,18 @@ def _submit(table: Table, options: Options, args: argparse.Namespace) -> int:
 
 
 def _dry_run(table: Table, options: Options) -> int:
-    missing = slurm.available()
-    if missing:
-        _say(f"no {missing!r} on the PATH: all that the store lacks is listed, as if the queue were empty")
-    found = plan(table, {} if missing else slurm.queue(table.runs))
-    if not missing:
-        check_wants(found.todo, slurm.chosen(options.partition))
+    absent = slurm.missing()
+    if absent:
+        _say(f"no {absent!r} on the PATH: all that the store lacks is listed, as if the queue were empty")
+    found = plan(table, {} if absent else slurm.queue(table.runs))
+    kinds = [] if absent else slurm.chosen(options.partition)
+    if kinds:
+        check_wants(found.todo, kinds, options.extra)
     lines = [f"would submit: {described(job)}" for job in found.todo]
     lines.append(f"{counted(len(found.todo))} of {table.name} to submit ({found})")
     if found.todo:
         lines.append(cost(found.todo))
-        lines.append(f"the first: sbatch {shlex.join(arguments(table, found.todo[0], options, []))}")
+        lines.append(f"the first: sbatch {shlex.join(arguments(table, found.todo[0], options, kinds=kinds))}")
     _say("\n".join(lines))
     return 0
 

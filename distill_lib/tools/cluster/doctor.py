@@ -49,7 +49,7 @@ def examine(table: Table, options: Options, say: Callable[[str], None], patience
 def _findings(table: Table, options: Options, patience: float) -> Iterator[Finding]:
     slurm.require()
     kinds = slurm.chosen(options.partition)
-    yield _partition(table, kinds)
+    yield _partition(table, kinds, options)
     with writing(table.runs):
         logs_folder(table.runs).mkdir(parents=True, exist_ok=True)
     with alone(table.runs, lambda text: None):
@@ -69,10 +69,10 @@ def _wants_gpu(table: Table) -> bool:
     return any(job.gpus for job in table.jobs)
 
 
-def _partition(table: Table, kinds: list[Partition]) -> Finding:
+def _partition(table: Table, kinds: list[Partition], options: Options) -> Finding:
     name = ",".join(dict.fromkeys(each.name for each in kinds))
     try:
-        check_wants(table.jobs, kinds)
+        check_wants(table.jobs, kinds, options.extra)
     except UsageError as error:
         return Finding("partition", False, str(error))
     nodes, gpus = sum(each.nodes for each in kinds), max(each.gpus for each in kinds)

@@ -19,6 +19,7 @@ OVER = frozenset(
     | {"BOOT_FAIL", "DEADLINE", "PREEMPTED", "REVOKED"}
 )
 STORE = "store:"  # a job's comment: whose it is, should two stores of one person know the same key
+UNTOLD = 1  # MB of a node whose memory is not in Slurm's settings
 INFINITE = ("infinite", "n/a", "")
 
 
@@ -61,22 +62,23 @@ class Partition:
     name: str
     default: bool
     minutes: float | None
-    memory_mb: int
+    memory_mb: int | None  # of one node; None where Slurm was not told: it then refuses every --mem
     gpus: int  # of one node
     nodes: int
+    cores: int = 1  # of one node
 
 
-def available() -> str | None:
+def missing() -> str | None:
     """A program of Slurm's that is missing here; None where all are on the PATH."""
     return next((program for program in PROGRAMS if shutil.which(program) is None), None)
 
 
 def require() -> None:
     """A UsageError where this machine has no Slurm."""
-    missing = available()
-    if missing:
+    program = missing()
+    if program:
         raise UsageError(
-            f"no {missing!r} on the PATH; allowed: a login node of a Slurm cluster (perhaps `module load slurm`), "
+            f"no {program!r} on the PATH; allowed: a login node of a Slurm cluster (perhaps `module load slurm`), "
             "--dry-run to see the jobs, or run_all.sh and Snakemake on this machine"
         )
 
@@ -139,12 +141,13 @@ def _number(identity: str) -> int:
 
 def partitions() -> list[Partition]:
     """All partitions, an entry for each kind of nodes."""
-    text = call("sinfo", "--noheader", "--all", "--exact", "--format=%R|%P|%l|%m|%D|%G")
+    text = call("sinfo", "--noheader", "--all", "--exact", "--format=%R|%P|%l|%m|%D|%c|%G")
     found = []
-    for name, marked, limit, memory, nodes, gres in (line.split("|", 5) for line in text.splitlines() if "|" in line):
-        sizes = (int(re.match(r"\d*", size)[0] or 0) for size in (memory, nodes))
-        memory_mb, number = sizes
-        found.append(Partition(name, marked.endswith("*"), minutes(limit), memory_mb, _gpus(gres), number))
+    for line in filter(None, text.splitlines()):
+        name, marked, limit, memory, nodes, cores, gres = line.split("|", 6)
+        default, gpus, memory_mb = marked.endswith("*"), _gpus(gres), _number(memory)
+        memory_mb = memory_mb if memory_mb > UNTOLD else None
+        found.append(Partition(name, default, minutes(limit), memory_mb, gpus, _number(nodes), _number(cores)))
     return found
 
 

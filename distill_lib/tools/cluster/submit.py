@@ -15,6 +15,7 @@ from pathlib import Path
 
 from distill_lib.errors import UsageError
 from distill_lib.study.jobs import Job
+from distill_lib.study.stamps import CORES
 from distill_lib.study.store import writing
 from distill_lib.study.table import ROOT, Table
 from distill_lib.tools.cluster import slurm
@@ -27,6 +28,18 @@ OURS = re.compile(
     r"-(J|d|o|e|D|a|W|H|N|n)|--(job-name|comment|dependency|kill-on-invalid-dep|output|error|chdir|array|wait|wrap|hold"
     r"|parsable|test-only|nodes|ntasks)"
 )
+
+
+# Want of a job -> its unit, the options of sbatch that ask for another amount, and what helps where it is too much.
+WANTS = {
+    "gpus": (
+        "GPUs of one node",
+        {"--gres", "--gpus", "-G", "--gpus-per-node"},
+        "another --partition, or a profile without GPUs",
+    ),
+    "memory_mb": ("MB of one node", {"--mem", "--mem-per-cpu"}, "another --partition, or --extra=--mem=..."),
+    "minutes": ("minutes", {"--time", "-t"}, "another --partition, or a smaller --time-scale"),
+}
 
 
 @dataclass(frozen=True)
@@ -91,33 +104,33 @@ def log_pattern(runs: Path, stem: str) -> str:
     return str(logs_folder(runs) / stem).replace("%", "%%") + "-%j.log"
 
 
-def check_wants(jobs: Sequence[Job], kinds: Sequence[Partition]) -> None:
+def check_wants(jobs: Sequence[Job], kinds: Sequence[Partition], extra: Sequence[str] = ()) -> None:
     """Find out before the first submission whether some node can run each job.
+
+    Args:
+        jobs: Those to submit.
+        kinds: The partition.
+        extra: A person's words for sbatch: what they ask for in place of a want is left to Slurm.
 
     Raises:
         UsageError: If none can: Slurm would keep some such jobs waiting for ever.
     """
     name = ",".join(dict.fromkeys(each.name for each in kinds))
-    most = {"gpus": max(each.gpus for each in kinds), "memory_mb": max(each.memory_mb for each in kinds)}
-    limits = [each.minutes for each in kinds]
-    longest = math.inf if None in limits else max(limits)
-    for job in jobs:
-        if job.gpus > most["gpus"]:
-            others = "another --partition" + (", or a profile without GPUs" if not most["gpus"] else "")
-            raise UsageError(
-                f"job {job.name!r} wants {job.gpus} GPUs of one node; no node of partition {name!r} has more than "
-                f"{most['gpus']}; allowed: {others}"
-            )
-        if (job.memory_mb or 0) > most["memory_mb"]:
-            raise UsageError(
-                f"job {job.name!r} wants {job.memory_mb} MB; no node of partition {name!r} has more than "
-                f"{most['memory_mb']}; allowed: another --partition"
-            )
-        if (job.minutes or 0) > longest:
-            raise UsageError(
-                f"job {job.name!r} wants {math.ceil(job.minutes)} minutes; partition {name!r} allows {longest:g}; "
-                "allowed: another --partition, or a smaller --time-scale"
-            )
+    longest = [each.minutes for each in kinds]
+    most = {
+        "gpus": max(each.gpus for each in kinds),
+        "memory_mb": memory(kinds) or math.inf,
+        "minutes": math.inf if None in longest else max(longest),
+    }
+    given = {word.split("=")[0] for word in extra}
+    for want, (unit, options, allowed) in WANTS.items():
+        for job in () if given & options else jobs:
+            amount = math.ceil(getattr(job, want) or 0)
+            if amount > most[want]:
+                raise UsageError(
+                    f"job {job.name!r} wants {amount} {unit}; partition {name!r} has at most {most[want]:.10g}; "
+                    f"allowed: {allowed}"
+                )
 
 
 def plan(table: Table, queue: Mapping[str, Queued]) -> Plan:
@@ -142,7 +155,19 @@ def _hopeful(job: Job, queued: Queued, found: Plan) -> bool:
     return there and queued.reason != "DependencyNeverSatisfied"
 
 
-def arguments(table: Table, job: Job, options: Options, after: Sequence[str]) -> list[str]:
+def memory(kinds: Sequence[Partition]) -> int:
+    """MB of the largest node; 0 where Slurm does not know."""
+    return max((each.memory_mb or 0 for each in kinds), default=0)
+
+
+def cores(job: Job, kinds: Sequence[Partition] = ()) -> int:
+    """Of a job: a command has one; one of the study as many as it computes in processes, or as the largest node has."""
+    return 1 if job.command else min(CORES, max((each.cores for each in kinds), default=CORES))
+
+
+def arguments(
+    table: Table, job: Job, options: Options, after: Sequence[str] = (), kinds: Sequence[Partition] = ()
+) -> list[str]:
     """The words for sbatch.
 
     Args:
@@ -150,6 +175,7 @@ def arguments(table: Table, job: Job, options: Options, after: Sequence[str]) ->
         job: Which.
         options: A person's.
         after: Numbers of the jobs in the queue that it waits for.
+        kinds: The partition.
     """
     words = [
         f"--job-name={job_name(table, job)}",
@@ -160,6 +186,7 @@ def arguments(table: Table, job: Job, options: Options, after: Sequence[str]) ->
         "--export=ALL",
         "--requeue",  # a lost node: what was done is in the store or a checkpoint, and a lock keeps it one
         "--kill-on-invalid-dep=yes",  # else what waits for a failed job waits for ever
+        f"--cpus-per-task={cores(job, kinds)}",
     ]
     if after:
         words.append(f"--dependency=afterok:{':'.join(after)}")
@@ -167,7 +194,7 @@ def arguments(table: Table, job: Job, options: Options, after: Sequence[str]) ->
         words.append(f"--gres=gpu:{job.gpus}")
     if job.minutes:
         words.append(f"--time={max(1, math.ceil(job.minutes))}")
-    if job.memory_mb:
+    if job.memory_mb and (memory(kinds) or not kinds):
         words.append(f"--mem={job.memory_mb}M")
     # In place of the shell, so that Slurm's signals reach the job.
     return [*words, *options.words(), f"--wrap=exec {shlex.join(table.command(job))}"]
@@ -185,7 +212,7 @@ def submit(table: Table, options: Options, say: Callable[[str], None]) -> Plan:
         logs_folder(table.runs).mkdir(parents=True, exist_ok=True)
     with alone(table.runs, say) as lock:
         found = plan(table, settled_queue(table.runs))
-        check_wants(found.todo, kinds)
+        check_wants(found.todo, kinds, options.extra)
         if found.doomed:
             slurm.scancel([queued.id for queued in found.doomed])
         numbers = {name: queued.id for name, queued in found.kept.items()}
@@ -193,7 +220,7 @@ def submit(table: Table, options: Options, say: Callable[[str], None]) -> Plan:
             after = [numbers[need] for need in job.needs if need in numbers]
             try:
                 # A submission that outlives a killed command keeps the lock, until the queue has the job.
-                numbers[job.name] = slurm.sbatch(arguments(table, job, options, after), keep=[lock])
+                numbers[job.name] = slurm.sbatch(arguments(table, job, options, after, kinds), keep=[lock])
             except UsageError as error:
                 raise UsageError(_partial(count, len(found.todo), job, error)) from None
             if count % 100 == 99:

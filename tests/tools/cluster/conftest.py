@@ -36,8 +36,8 @@ PROGRAMS = {
         shift
         for number; do sed -i "s/^\\($number|[^|]*\\)|[A-Z_]*|/\\1|CANCELLED|/" queue; done""",
 }
-NODES = "main|main*|7-00:00:00|64000|2|gpu:2\nmain|main*|7-00:00:00|8000|1|(null)\n"
-NODES += "short|short|10:00|64000|1|gpu:a100:4(S:0-1)\n"
+NODES = "main|main*|7-00:00:00|64000|2|16|gpu:2\nmain|main*|7-00:00:00|8000|1|2|(null)\n"
+NODES += "short|short|10:00|64000|1|2|gpu:a100:4(S:0-1)\n"
 
 
 class FakeSlurm:

@@ -17,13 +17,13 @@ def test_a_limit_in_minutes(text, minutes):
     [("(null)", 0), ("gpu:2", 2), ("gpu:a100:4(S:0-1)", 4), ("gpu:a:2(S:0,1),gpu:b:1,shard:8", 3), ("mygpu:5", 0)],
 )
 def test_gpus_of_a_node(slurm, gres, gpus):
-    slurm.write("nodes", f"main|main*|infinite|1000|1|{gres}\n")
+    slurm.write("nodes", f"main|main*|infinite|1000|1|8|{gres}\n")
     assert [each.gpus for each in subject.partitions()] == [gpus]
 
 
 def test_partitions(slurm):
     kinds = subject.partitions()
-    assert kinds[0] == subject.Partition("main", True, 10080, 64000, 2, 2)
+    assert kinds[0] == subject.Partition("main", True, 10080, 64000, 2, 2, 16)
     assert [each.name for each in subject.chosen(None)] == ["main", "main"]
     assert [each.name for each in subject.chosen("short,main")] == ["main", "main", "short"]
 
@@ -34,7 +34,7 @@ def test_an_unknown_partition(slurm):
 
 
 def test_no_default_partition(slurm):
-    slurm.write("nodes", "a|a|infinite|1000|1|gpu:1\n")
+    slurm.write("nodes", "a|a|infinite|1000|1|8|gpu:1\n")
     with pytest.raises(UsageError, match=r"no --partition given.*allowed: a$"):
         subject.chosen(None)
 

@@ -173,9 +173,9 @@ def test_a_store_that_is_a_file(slurm, table):
 @pytest.mark.parametrize(
     ("wants", "words"),
     [
-        ({"gpus": 3}, r"job 'a' wants 3 GPUs of one node; no node of partition 'main' has more than 2"),
-        ({"memory_mb": 10**6}, r"job 'a' wants 1000000 MB; no node of partition 'main' has more than 64000"),
-        ({"minutes": 20000}, r"job 'a' wants 20000 minutes; partition 'main' allows 10080; .*--time-scale"),
+        ({"gpus": 3}, r"job 'a' wants 3 GPUs of one node; partition 'main' has at most 2; allowed: another"),
+        ({"memory_mb": 10**6}, r"job 'a' wants 1000000 MB of one node; partition 'main' has at most 64000; .*--mem"),
+        ({"minutes": 20000}, r"job 'a' wants 20000 minutes; partition 'main' has at most 10080; .*--time-scale"),
     ],
 )
 def test_more_than_any_node_has(slurm, write_table, wants, words):
@@ -185,9 +185,29 @@ def test_more_than_any_node_has(slurm, write_table, wants, words):
     assert slurm.calls == []
 
 
+def test_cores_are_those_that_a_job_computes_on(table):
+    job, small = Job("a", notebook="01_attack"), [Partition("p", True, None, 1, 0, 1, 2)]
+    assert [subject.cores(job), subject.cores(job, small), subject.cores(table.jobs[0], small)] == [4, 2, 1]
+    assert word(" ".join(subject.arguments(table, table.jobs[0], Options())), "cpus-per-task") == "1"
+
+
+def test_where_slurm_knows_no_memory_none_is_asked_for(slurm, write_table):
+    slurm.write("nodes", "main|main*|infinite|1|2|16|(null)\n")
+    table = load_table(write_table(a={"memory_mb": 500}))
+    assert submit(table) == ["a"]
+    assert word(slurm.calls[0], "mem") is None
+
+
 def test_what_some_node_has_is_enough():
     kinds = [Partition("p", True, 10, 100, 4, 1), Partition("p", True, None, 8000, 0, 1)]
     assert subject.check_wants([Job("a", gpus=4, minutes=99, memory_mb=7000)], kinds) is None
+
+
+def test_what_a_person_asks_for_instead_is_left_to_slurm():
+    kinds, job = [Partition("p", True, 10, 100, 0, 1)], Job("a", memory_mb=7000)
+    assert subject.check_wants([job], kinds, ["--mem=90M"]) is None
+    with pytest.raises(UsageError, match="MB of one node"):
+        subject.check_wants([job], kinds, ["--time=5"])
 
 
 @pytest.mark.parametrize("text", ["--job-name=x", "-J x", "--dependency=afterok:1", "-d1", "--array=0-3", "-W", "-N2"])
