@@ -24,7 +24,7 @@ PROFILES = {
     "quick": SimpleNamespace(
         name="quick", notebooks=[entry("01_a"), entry("02_b", needs=["01_a"], minutes=2)]
     ),
-    "gpu": SimpleNamespace(name="gpu", notebooks=[entry("01_a", gpu=True, minutes=90)]),
+    "gpu": SimpleNamespace(name="gpu", notebooks=[entry("01_a", gpus=1, minutes=90)]),
 }
 
 

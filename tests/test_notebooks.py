@@ -17,6 +17,7 @@ import pytest
 from distill_lib.study import main_job, runner, tables
 from distill_lib.study.jobs import Job, expand
 from distill_lib.study.stale import checker
+from distill_lib.study.table import load_table
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "profiles" / "tiny.toml"
@@ -126,6 +127,27 @@ def test_every_artefact_was_made_once(place):
     lines = (place.runs / "makes.log").read_text().splitlines()
     made = [tuple(line.split()[1:3]) for line in lines]
     assert len(made) == len(set(made)) > 30
+
+
+def test_the_jobs_of_the_table_make_what_the_notebooks_make(place):
+    """So that after these jobs the notebooks only read: to the last artefact, but for what the explorer draws from."""
+    table = load_table(str(TINY), root=place.root, runs=place.runs)
+    fills = [job for job in table.jobs if not job.notebook]
+    assert len(fills) > 40
+    assert [job.name for job in fills if not table.finished(job)] == []  # they make nothing that no notebook asks for
+    named = {(each.kind, each.key) for job in fills for each in table.work.named(job.name)}
+    made = {tuple(line.split()[1:3]) for line in (place.runs / "makes.log").read_text().splitlines()}
+    assert {kind for kind, _ in made - named} == {"explored"}
+    assert named <= made
+
+
+def test_a_job_of_the_table_makes_the_same_bytes(place, tmp_path):
+    table = load_table(str(TINY), root=place.root, runs=tmp_path)
+    for name in ("datafree-teacher-sig-s1", "datafree-clean_kd-sig-s1", "undistillable-teacher-normal-s1"):
+        assert table.run(table.job(name)) == 0
+    files = [path for path in tmp_path.glob("*/*/*") if path.name in ("weights.safetensors", "metrics.json")]
+    assert len(files) > 6
+    assert all(path.read_bytes() == (place.runs / path.relative_to(tmp_path)).read_bytes() for path in files)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -68,7 +68,7 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> int:
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     stems = [stem for option in args.only or () for stem in option.split(",")]
     only = None if args.only is None else [Path(stem).name.removesuffix(".ipynb") for stem in stems]
-    data_dir = _folder(args.data_dir)
+    data_dir = data_folder(args.data_dir)
     the = study()
     if args.list:
         for name in [args.profile] if args.profile else the.names():
@@ -110,10 +110,15 @@ def end_on_sigterm() -> None:
 def _described(job: Job) -> str:
     values = ", ".join(f"{name}={value!r}" for name, value in job.parameters.items() if name != "profile")
     cost = [f"about {duration(60 * job.minutes)}"] if job.minutes else []
-    return ", ".join([f"{job.name} ({values})", *cost, *(["GPU"] if job.gpu else [])])
+    return ", ".join([f"{job.name} ({values})", *cost, *(["GPU"] if job.gpus else [])])
 
 
-def _folder(text: str | None) -> Path | None:
+def data_folder(text: str | None) -> Path | None:
+    """The folder of image archives that an option names.
+
+    Raises:
+        UsageError: If it is none.
+    """
     if text is not None and not Path(text).is_dir():
         raise UsageError(f"--data-dir {text!r} is not a folder; allowed: one that holds the image archives")
     return None if text is None else Path(text).resolve()

@@ -1,6 +1,7 @@
 """Profiles: TOML files that fill frozen dataclasses, strictly."""
 
 import dataclasses
+import functools
 import itertools
 import re
 import tomllib
@@ -275,7 +276,9 @@ class Profile:
         recipes: Defences of our own making, chosen on exploration seeds and validation images, then tested once.
         precision: `float32`, `bf16`, or `auto`: bf16 where the processor multiplies it in hardware.
         device: Default device.
-        minutes: Measured minutes of each notebook, for the job table.
+        minutes: Measured minutes for the job table, by notebook, or by kind of thing that a job makes: `pretrain`,
+            `attack`, `cell` (a row of the main table), a data-free method, `classifier`, `teacher` and `thief` of the
+            sibling studies; `read`: a notebook that finds all that it asks for.
         datafree: The data-free study; None: this profile has none.
         undistillable: That of undistillable teachers; likewise.
     """
@@ -384,15 +387,18 @@ class Profile:
         Raises:
             UsageError: As `load_profile`.
         """
-        values = {**dataclasses.asdict(self), "sweeps": (), "recipes": ()}
+        hints, values = _hints(Profile), {}
         for key, value in overrides.items():
-            values = _with(values, key.split("."), value)
-        return fill(Profile, values)
+            name, *path = key.split(".")
+            choose("setting", name, hints)
+            values.setdefault(name, _as_values(getattr(self, name)))  # the other tables stay: a table has many points
+            values[name] = _with(values[name], path, value) if path else value
+        tables = {name: _value(hints[name], value, name) for name, value in values.items()}
+        return dataclasses.replace(self, **{"sweeps": (), "recipes": (), **tables})
 
     def off(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Those of the settings, by dotted key, that differ from the profile's own."""
-        values = dataclasses.asdict(self)
-        return {key: value for key, value in settings.items() if _at(values, key.split(".")) != _as_held(value)}
+        return {key: value for key, value in settings.items() if _at(self, key.split(".")) != _as_held(value)}
 
 
 def _among(seeds: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
@@ -458,8 +464,22 @@ def _check(profile: Profile, sweep: Sweep) -> None:
 def _at(values: Any, path: list[str]) -> Any:
     """What lies under a dotted key; None where there is nothing."""
     for name in path:
-        values = values.get(name) if isinstance(values, dict) else None
+        values = values.get(name) if isinstance(values, dict) else getattr(values, name, None)
     return values
+
+
+def _as_values(value: Any) -> Any:
+    """Tables as a profile's file has them."""
+    if isinstance(value, dict):
+        return {name: _as_values(each) for name, each in value.items()}
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields by name."""
+    hints = typing.get_type_hints(kind)
+    return {each.name: hints[each.name] for each in dataclasses.fields(kind)}
 
 
 def _with(values: dict, path: list[str], value: Any) -> dict:
@@ -475,8 +495,7 @@ def fill(kind: type, values: Any, where: str = "") -> Any:
     """
     if not isinstance(values, dict):
         raise UsageError(f"{where} is {values!r}; allowed: a table of settings")
-    hints = typing.get_type_hints(kind)
-    known = {each.name: hints[each.name] for each in dataclasses.fields(kind)}
+    known = _hints(kind)
     for key in values:
         choose("setting", f"{where}.{key}".lstrip("."), {f"{where}.{name}".lstrip("."): None for name in known})
     required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]

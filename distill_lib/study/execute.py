@@ -201,6 +201,8 @@ def keep_failed(job: dict[str, Any], folder: Path, reason: str, message: str) ->
             if (folder / name).is_file():
                 os.replace(folder / name, kept.with_suffix(ending))
         record = {"name": job["name"], "key": job["key"], "reason": reason, "message": message}
+        found = {"notebook": kept.with_suffix(".ipynb"), "log": kept.with_suffix(".log")}
+        record |= {name: str(path) if path.is_file() else None for name, path in found.items()}
         store.write_json(kept.with_suffix(".json"), record)
 
 

@@ -12,19 +12,24 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook with its parameters, and what an engine must know to run it."""
+    """A piece of work, and what an engine must know to run it: it knows of no engine.
+
+    It is one of three: a notebook with its parameters; a command; a fill, which makes a part of what notebooks read.
+    """
 
     name: str
-    notebook: str  # the stem: notebooks/<notebook>.ipynb
-    parameters: dict[str, Any] = field(default_factory=dict)  # JSON values
+    notebook: str = ""  # the stem: notebooks/<notebook>.ipynb
+    parameters: dict[str, Any] = field(default_factory=dict)  # JSON values: of the notebook, or which fill it is
     needs: tuple[str, ...] = ()  # names of jobs that come before
     makes: tuple[str, ...] = ()  # files, relative to the repository, that must be there afterwards
-    gpu: bool = False
+    gpus: int = 0
     minutes: float | None = None  # expected; None where not measured
+    memory_mb: int | None = None  # likewise
+    command: tuple[str, ...] = ()  # what is run, where it is no notebook
 
 
 class ProfileLike(Protocol):
-    """A profile: entries have `notebook` (stem), `parameters`, maybe `needs`, `makes`, `gpu`, `minutes`."""
+    """A profile: entries have `notebook` (stem), `parameters`, maybe `needs`, `makes`, `gpus`, `minutes`."""
 
     name: str
     notebooks: Sequence[Any]
@@ -76,7 +81,7 @@ def _job(profile: str, entry: Any, seeds: Sequence[int] | None, device: str | No
     if device is not None:
         parameters["device"] = device
     lists = {name: tuple(getattr(entry, name, ())) for name in ("needs", "makes")}
-    cost = {"gpu": getattr(entry, "gpu", False), "minutes": getattr(entry, "minutes", None)}
+    cost = {"gpus": getattr(entry, "gpus", 0), "minutes": getattr(entry, "minutes", None)}
     return Job(entry.notebook, entry.notebook, parameters, **lists, **cost)
 
 

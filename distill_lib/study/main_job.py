@@ -48,7 +48,7 @@ class Entry:
     parameters: dict[str, Any]
     needs: tuple[str, ...]
     makes: tuple[str, ...]
-    gpu: bool
+    gpus: int
     minutes: float | None
 
 
@@ -76,7 +76,7 @@ class MainJob:
             makes = tuple(f"figures/{self.name}/{name}.{end}" for name in figures for end in ("png", "svg", "json"))
             parameters = {"profile": self.source, "seeds": list(own.seeds), "device": "auto"}
             needs, minutes = NEEDS.get(stem, ()), self.profile.minutes.get(stem)
-            entries.append(Entry(stem, parameters, needs, makes, self.profile.device == "cuda", minutes))
+            entries.append(Entry(stem, parameters, needs, makes, int(self.profile.device == "cuda"), minutes))
         return entries
 
     def _own_figures(self, stem: str) -> list[str]:
@@ -102,10 +102,32 @@ def load(name: str) -> MainJob:
 
 
 @cache
-def _stages(source: str, device: str | None, data_dir: Path | None):
+def naming(source: str, device: str | None, data_dir: Path | None):
+    """The stages of a profile as far as naming results takes: their device need not be there, as on a login node.
+
+    Raises:
+        UsageError: If there is no such device anywhere.
+    """
+    import torch
+
+    from distill_lib.study.session import open_stages
+    from distill_lib.training.device import resolve_device, resolve_precision
+
+    profile = load_profile(source)
+    wanted = profile.device if device in (None, "auto") else device
+    kind = torch.device("cuda") if wanted.startswith("cuda") else resolve_device(wanted)
+    stages = open_stages(profile, "cpu", data_dir, ROOT)
+    return replace(stages, precision=resolve_precision(profile.precision, kind))
+
+
+@cache
+def stages_of(source: str, device: str | None, data_dir: Path | None):
+    """The stages on their device; what is known of images is shared with those that name."""
     from distill_lib.study.session import open_stages
 
-    return open_stages(load_profile(source), device or "auto", data_dir, ROOT)
+    stages = open_stages(load_profile(source), device or "auto", data_dir, ROOT)
+    named = naming(source, device, data_dir)
+    return replace(stages, known=named.known, sets=named.sets)
 
 
 def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
@@ -115,7 +137,7 @@ def check(job: MainJob, device: str | None, data_dir: Path | None) -> None:
         UsageError: If there is no such device, an image set is missing or wrong, a class to poison or to aim at has no
             image, or the defender has too few; at a point of a sweep or in a recipe, its name is said.
     """
-    stages, profile = _stages(job.source, device, data_dir), job.profile
+    stages, profile = stages_of(job.source, device, data_dir), job.profile
     if profile.datafree is not None:
         _data_free(stages).check()
     if profile.undistillable is not None:
@@ -167,7 +189,7 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
     """
     from distill_lib.study.stages import VERSIONS
 
-    stages = _stages(job.source, one.parameters.get("device"), data_dir)
+    stages = naming(job.source, one.parameters.get("device"), data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
     if one.notebook not in SWEPT:
         del settings["sweeps"]
@@ -211,6 +233,14 @@ def _undistillable_images(stages) -> dict[str, Any]:
     return _apart(stages, [(settings.dataset, "train"), (settings.dataset, "test"), (settings.others, "train")])
 
 
+def facts(stages) -> dict[str, Any]:
+    """Of every image set that the profile's jobs are made from, less what is drawn as the profile says."""
+    found, profile = _images(stages), stages.profile
+    for own in filter(None, (profile.datafree, profile.undistillable)):
+        found |= _apart(stages, [(own.dataset, "train"), (own.dataset, "test"), (own.others, "train")])
+    return found
+
+
 def _apart(stages, wanted: list[tuple[str, str]]) -> dict[str, Any]:
     apart = replace(stages, known={})
     return {f"{name}/{split}": dataclasses.asdict(apart.facts(name, split)) for name, split in wanted}
@@ -218,7 +248,7 @@ def _apart(stages, wanted: list[tuple[str, str]]) -> dict[str, Any]:
 
 def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, Any]:
     """For the manifest: the settings, and each image set's source, hash and size."""
-    stages = _stages(job.source, device, data_dir)
+    stages = stages_of(job.source, device, data_dir)
     data = {**_undistillable_images(stages), **_data_free_images(stages), **_images(stages)}
     return {"configuration": asdict(job.profile), "data": data, "precision": stages.precision}
 

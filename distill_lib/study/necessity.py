@@ -65,11 +65,15 @@ def necessity(study: Study, bases: list[Cell]) -> pandas.DataFrame:
         `peak_device_mb`: the price of the defence with its teacher and warm-up. The last four are empty for seeds whose
         encoders are not in this store. Only seeds that every row of a set has are in the table.
     """
-    parts = ingredients(study)
-    study.prepare([(cell, each.settings) for each in parts for cell in _cells(study, bases, each)])
-    rows = pandas.concat([_priced(study, bases, each) for each in parts], ignore_index=True)
+    study.prepare(needed(study, bases))
+    rows = pandas.concat([_priced(study, bases, each) for each in ingredients(study)], ignore_index=True)
     shared = [shared_seeds(found, ["row"]) for _, found in rows.groupby(list(SCOPE), sort=False)]
     return pandas.concat([rows.iloc[:0], *shared])[["row", *DISTILLATION_COLUMNS, *PRICE_COLUMNS]]
+
+
+def needed(study: Study, bases: list[Cell]) -> list[tuple[Cell, dict[str, Any] | None]]:
+    """What `necessity` measures."""
+    return [(cell, each.settings) for each in ingredients(study) for cell in _cells(study, bases, each)]
 
 
 def _cells(study: Study, bases: list[Cell], one: Ingredient) -> list[Cell]:

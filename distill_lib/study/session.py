@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -80,17 +79,20 @@ def open_study(
     settings = load_profile(profile, overrides)
     settings = _only(settings, attack) if attack else settings
     changes = {"pretrain": pretrain, "downstream": tuple(downstream)}
-    settings = replace(settings, **{name: value for name, value in changes.items() if value})
-    for name in SIBLINGS if seeds else ():
-        own = getattr(settings, name)
-        settings = replace(settings, **{name: own and own.on(tuple(seeds))})
-    settings = settings.on(tuple(seeds) or settings.seeds)
+    settings = on_seeds(replace(settings, **{name: value for name, value in changes.items() if value}), seeds)
     result, progress = (Path(os.environ[name]) if name in os.environ else None for name in ("DISTILL_RESULT", PROGRESS))
     stages = open_stages(settings, device)
     workers = Workers(how_many(os.environ.get("DISTILL_WORKERS"), stages.device), progress)
-    if stages.device.type == "cpu":  # the same bits wherever a cell is computed: threads round sums otherwise
-        torch.set_num_threads(workers.threads)
+    workers.settle(stages.device)
     return Study(stages, repository(), result, bool(overrides), workers)
+
+
+def on_seeds(settings: Profile, seeds: Sequence[int]) -> Profile:
+    """The profile with its two sibling studies on other seeds; none: its own."""
+    for name in SIBLINGS if seeds else ():
+        own = getattr(settings, name)
+        settings = replace(settings, **{name: own and own.on(tuple(seeds))})
+    return settings.on(tuple(seeds) or settings.seeds)
 
 
 def _only(settings: Profile, attack: str) -> Profile:
@@ -188,9 +190,9 @@ class Study:
 
     def everywhere(self) -> list[Cell]:
         """The attacked encoder of each attack, downstream set and seed."""
-        return self._attacked(self._places())
+        return self._attacked(self.places())
 
-    def _places(self) -> list[tuple[str, int, str]]:
+    def places(self) -> list[tuple[str, int, str]]:
         """Downstream set, seed and attack of each attacked encoder."""
         return [
             (name, seed, attack)
@@ -241,7 +243,7 @@ class Study:
         Worth a call before the first `everywhere`: naming a cell takes its target, and a target that is found with the
         attacked encoder would have this one made while other cores have nothing to do.
         """
-        tasks = [Task(self.under(attack).profile, encoders, (name, seed)) for name, seed, attack in self._places()]
+        tasks = [Task(self.under(attack).profile, encoders, (name, seed)) for name, seed, attack in self.places()]
         self.workers.run(self.stages, tasks)
 
     def prepare(self, wanted: Iterable[tuple[Cell, dict[str, Any] | None]], on: str = "test") -> None:
@@ -295,10 +297,14 @@ class Study:
     def random(self, cells: Iterable[Cell]) -> pandas.DataFrame:
         """The same rates with random weights in the encoder's place: what the head can do by itself."""
         rows, cells = [], list(cells)
-        self.workers.run(self.stages, [Task(self.under(cell.attack).profile, floor, (cell,)) for cell in cells])
+        self.workers.run(self.stages, self.floors(cells))
         for cell in cells:
             rows.append(self._rows_of(cell, floor(self.under(cell.attack), cell), {"encoder": "random"}))
         return pandas.DataFrame(rows, columns=DISTILLATION_COLUMNS)
+
+    def floors(self, cells: Iterable[Cell]) -> list[Task]:
+        """What `random` makes, a task a cell."""
+        return [Task(self.under(cell.attack).profile, floor, (cell,)) for cell in cells]
 
     def whole(self, cells: Iterable[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:
         """The rows of these cells at every seed measured so far, in the cells' order: a run in pieces is shown whole.

@@ -29,7 +29,8 @@ from distill_lib.study.progress import NullReporter
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
-RESERVED = ("locks", "tmp", "partial", "notebooks", "failed")  # folders of the root that hold no artefacts
+# Folders of the root that hold no artefacts.
+RESERVED = ("locks", "tmp", "partial", "notebooks", "failed", "cluster", "jobs", "stamps")
 
 
 def runs_folder(root: Path) -> Path:

@@ -62,7 +62,7 @@ class Sweeps:
 
     def prepare(self) -> None:
         """Make what all sweeps take, several cells at once, before section after section is looked at."""
-        self.study.prepare([each for sweep in self.left for each in _wanted(self.study, sweep)])
+        self.study.prepare([each for sweep in self.left for each in wanted(self.study, sweep)])
 
     def section(self, *names: str) -> pandas.DataFrame | str:
         """Measure the sweeps of these names; means over seeds by value and line. A sentence where there are none."""
@@ -92,7 +92,7 @@ def overview(rows: pandas.DataFrame) -> pandas.DataFrame:
     return means.reindex(index).round(1)
 
 
-def _wanted(study: Study, sweep: Sweep) -> list[tuple[Cell, dict[str, Any]]]:
+def wanted(study: Study, sweep: Sweep) -> list[tuple[Cell, dict[str, Any]]]:
     """All that a sweep measures, line by line: the points of a line share least."""
     bases = _bases(study, sweep)
     return [(cell, point) for name in sweep.cells for point in sweep.points() for cell in named(study, bases, name)]
@@ -142,14 +142,22 @@ def tested(study: Study, bases: list[Cell]) -> pandas.DataFrame:
         Columns: `recipe`, those of `goals`.
     """
     clean, attacked = (everywhere(study, named(study, bases, stage)) for stage in STAGES)
-    recipes = [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *study.profile.recipes]
-    study.prepare([(cell, each.settings) for each in recipes for cell in named(study, bases, each.cell)])
+    study.prepare(to_test(study, bases))
     found = []
-    for recipe in recipes:
+    for recipe in _recipes(study):
         rows = everywhere(study, named(study, bases, recipe.cell), recipe.settings)
         found.append(goals(rows, clean, attacked).assign(recipe=recipe.name))
     table = pandas.concat(found, ignore_index=True)
     return table[["recipe", *table.columns.drop("recipe")]]
+
+
+def to_test(study: Study, bases: list[Cell]) -> list[tuple[Cell, dict[str, Any] | None]]:
+    """What `tested` measures of the recipes."""
+    return [(cell, each.settings) for each in _recipes(study) for cell in named(study, bases, each.cell)]
+
+
+def _recipes(study: Study) -> list[Recipe]:
+    return [Recipe("published", RECIPE), Recipe("fine-tuning alone", "finetune"), *study.profile.recipes]
 
 
 def everywhere(study: Study, cells: list[Cell], settings: dict[str, Any] | None = None) -> pandas.DataFrame:

@@ -58,7 +58,7 @@ def measurement(stages: Stages, cell: Cell, on: str) -> Artefact:
 
 def floor(stages: Stages, cell: Cell) -> Artefact:
     """The same with random weights in the encoder's place."""
-    return stages.measured(cell, encoder=stages.untrained(cell.seed))
+    return stages.measured(stages.aimed(cell), encoder=stages.untrained(cell.seed))
 
 
 def encoders(stages: Stages, downstream: str, seed: int) -> Artefact:
@@ -119,6 +119,11 @@ class Workers:
     def threads(self) -> int:
         """Of each process."""
         return max(1, joblib.cpu_count() // self.count)
+
+    def settle(self, device: torch.device) -> None:
+        """Let this process compute as each of them does: on a CPU threads round sums, and another number otherwise."""
+        if device.type == "cpu":
+            torch.set_num_threads(self.threads)
 
     def run(self, stages: Stages, tasks: Sequence[Task]) -> None:
         """Make what is not in the store; what would not be shared out is left to whoever asks for it.

@@ -18,7 +18,7 @@ def profile(*entries):
 
 
 THREE = profile(
-    entry("01_a"), entry("02_b", "01_a", gpu=True, minutes=2.5, makes=["f.png"]), entry("03_c", "02_b")
+    entry("01_a"), entry("02_b", "01_a", gpus=1, minutes=2.5, makes=["f.png"]), entry("03_c", "02_b")
 )
 
 
@@ -29,7 +29,7 @@ def names(jobs):
 def test_a_job_holds_what_an_engine_must_know():
     job = expand(THREE)[1]
     values = {"profile": "quick", "seeds": [0, 1], "attack": "badencoder"}
-    assert job == Job("02_b", "02_b", values, ("01_a",), ("f.png",), True, 2.5)
+    assert job == Job("02_b", "02_b", values, ("01_a",), ("f.png",), 1, 2.5)
     assert json.loads(json.dumps(asdict(job)))["makes"] == ["f.png"]
 
 

@@ -79,12 +79,19 @@ class DataFreeStudy:
 
         The first study's encoder, which takes longest, comes first, and every teacher before the students.
         """
+        encoder, *students = self.encoder_tasks()
+        self.study.workers.run(self.study.stages, [encoder, *self.tasks(), *students])
+
+    def tasks(self) -> list[Task]:
+        """What `prepare` makes of teachers and their students, a task a network."""
         networks = [(each, "") for each in (*self.teachers(), *self.students(), *self.defended())]
         for _, method, images in self._places():
             networks += [(each.distilled(method), images) for each in self.teachers(self.settings.bridged)]
-        encoder, *students = self.study.tasks(point[1:] for point in self._encoders())
-        tasks = [encoder, *self._tasks(networks), *students]
-        self.study.workers.run(self.study.stages, tasks)
+        return self._tasks(networks)
+
+    def encoder_tasks(self) -> list[Task]:
+        """What `prepare` makes of the first study's encoders, the attacked one first."""
+        return self.study.tasks(point[1:] for point in self._encoders())
 
     def _tasks(self, wanted: Iterable[tuple[Subject, str]]) -> list[Task]:
         """A task a network, once: what is named twice would keep a second process waiting for the first."""

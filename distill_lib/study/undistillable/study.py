@@ -95,18 +95,25 @@ class UndistillableStudy:
 
         First what all else waits for: the normal teachers. Then what waits for nobody: the students that ask none.
         """
-        usual = [(each, {}) for each in (*self.teachers(), *self.students(), *self.further())]
+        usual = self.usual()
         order = [each for each in usual if each[0].teacher == NORMAL and each[0].stage == TEACHER]
         order += [each for each in usual if not each[0].teacher] + [each for each in usual if each[0].stage == TEACHER]
-        self._make([*order, *self._ablated(), *usual, *self._swept()])
+        self._make([*order, *self.ablated(), *usual, *self.swept()])
+
+    def usual(self) -> list[tuple[Subject, dict[str, Any]]]:
+        """Every teacher and student at the profile's settings."""
+        return [(each, {}) for each in (*self.teachers(), *self.students(), *self.further())]
 
     def _make(self, wanted: Iterable[tuple[Subject, dict[str, Any]]]) -> None:
         """Make what is missing of (network, settings off the profile's), each once."""
         tasks = []
-        for subject, off in wanted:
-            task = Task(self.study.profile, judged, (self.stages.under(off).settings, subject))
+        for task in self.tasks(wanted):
             tasks += [task] if task not in tasks else []
         self.study.workers.run(self.study.stages, tasks)
+
+    def tasks(self, wanted: Iterable[tuple[Subject, dict[str, Any]]]) -> list[Task]:
+        """What makes (network, settings off the profile's), a task a network."""
+        return [Task(self.study.profile, judged, (self.stages.under(off).settings, each)) for each, off in wanted]
 
     def measure(self, subjects: Iterable[Subject], off: dict[str, Any] | None = None) -> pandas.DataFrame:
         """Make what is missing and measure it: the rows, with measures that no table has, such as `shared_errors`.
@@ -167,7 +174,7 @@ class UndistillableStudy:
         names = [f"thief.{knob}" for knob in KNOBS]
         return [dict(zip(names, each, strict=True)) for each in dict.fromkeys([(own.alpha, own.temperature), *points])]
 
-    def _swept(self) -> list[tuple[Subject, dict[str, Any]]]:
+    def swept(self) -> list[tuple[Subject, dict[str, Any]]]:
         """The networks of the sweep, each with its settings."""
         subjects = self.students([KD], self.settings.swept, self.settings.students[:1])
         return [(each, off) for off in self._points() for each in subjects]
@@ -194,7 +201,7 @@ class UndistillableStudy:
             found.append((row, [each.of(AST) for each in teachers], ablation_settings(row)))
         return found
 
-    def _ablated(self) -> list[tuple[Subject, dict[str, Any]]]:
+    def ablated(self) -> list[tuple[Subject, dict[str, Any]]]:
         """The networks of the ablation, each with its settings; teachers first."""
         variants, student = self._variants(), self.settings.students[0]
         taught = [(each, off) for _, teachers, off in variants for each in teachers]

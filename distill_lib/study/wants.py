@@ -1,0 +1,218 @@
+"""All that the notebooks ask of the store, in pieces that can be made apart from one another."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from distill_lib.attacks.poisoned_labels import PERTURBED
+from distill_lib.study import lists
+from distill_lib.study.cells import Cell
+from distill_lib.study.datafree.stages import DataFreeStages
+from distill_lib.study.datafree.study import open_datafree
+from distill_lib.study.necessity import needed
+from distill_lib.study.session import Study
+from distill_lib.study.stages import Stages
+from distill_lib.study.store import Artefact
+from distill_lib.study.sweeps import to_test, wanted
+from distill_lib.study.undistillable.cells import TEACHER
+from distill_lib.study.undistillable.stages import NORMAL
+from distill_lib.study.undistillable.study import open_undistillable
+from distill_lib.study.workers import Task
+
+UNKNOWN = -1  # target class of an attack that finds it
+# Settings that an attacked encoder depends on: a point that changes them has one of its own.
+UPSTREAM = ("encoder", "pretraining", "injection", "poisoned_data", "ctrl")
+BEFORE = ("encoder", "pretraining")  # those that the clean encoder depends on
+
+
+class Listing(Stages):
+    """Stages that find no target class: to list what is to be made, without making it."""
+
+    def target(self, downstream: str, seed: int) -> int:
+        """The target class where it is a setting."""
+        return super().target(downstream, seed) if self.backdoor.settled else UNKNOWN
+
+
+@dataclass(frozen=True)
+class Want:
+    """Something to make, and the job that makes it.
+
+    Attributes:
+        job: The job's name: what, where, seed.
+        task: What makes it.
+        after: Names of jobs that make what it is made from, where the table has them.
+        cost: What it takes, by its name in the profile's `minutes`.
+        shared: What the job's wants of this kind are made from and share, likewise: it counts once a job.
+    """
+
+    job: str
+    task: Task
+    after: tuple[str, ...] = ()
+    cost: str = "cell"
+    shared: tuple[str, ...] = ()
+
+
+def clean_encoder(stages: Stages, seed: int) -> Artefact:
+    """The clean encoder."""
+    return stages.pretrained(seed)
+
+
+def attacked_encoder(stages: Stages, downstream: str, seed: int) -> Artefact:
+    """The attacked encoder; one of an attack on the data needs no clean one."""
+    return stages.attacked(seed, downstream)
+
+
+def surrogate(stages: Stages, settings: Any, seed: int) -> Artefact:
+    """The clean classifier by which some triggers perturb images."""
+    return DataFreeStages(stages, settings).classifier("", seed)
+
+
+# ---- the first study -------------------------------------------------------------------------------------------------
+
+
+def _clean_job(seed: int) -> str:
+    return f"pretrain-s{seed}"
+
+
+def _attack_job(study: Study, downstream: str, seed: int, attack: str) -> str:
+    """An attack on the pre-training images makes one encoder for all downstream sets."""
+    return f"attack-{attack}-{f's{seed}' if _is_on_data(study, attack) else f'{downstream}-s{seed}'}"
+
+
+def _is_on_data(study: Study, attack: str) -> bool:
+    return study.under(attack).backdoor.poison is not None
+
+
+def _at(part: str, cell: Cell) -> str:
+    return f"{part}-{cell.attack}-{cell.downstream}-s{cell.seed}"
+
+
+def _cells(study: Study, part: str, cells: Iterable[Cell], *after: str) -> Iterator[Want]:
+    """Cells at the profile's settings, a job a place."""
+    for cell in cells:
+        yield from _wants(study, part, [(cell, None)], after)
+
+
+def _wants(study: Study, part: str, pairs: lists.Wanted, after: Iterable[str] = ("headline",)) -> Iterator[Want]:
+    for (cell, _), task in zip(pairs, study.tasks(pairs), strict=True):
+        yield Want(_at(part, cell), task, tuple(_at(each, cell) for each in after))
+
+
+def _attack(study: Study) -> Iterator[Want]:
+    for downstream, seed, attack in study.places():
+        yield Want(_clean_job(seed), Task(study.profile, clean_encoder, (seed,)), cost="pretrain")
+        job, on_data = _attack_job(study, downstream, seed, attack), _is_on_data(study, attack)
+        first = study.attacks()[attack].downstream[0] if on_data else downstream
+        task = Task(study.under(attack).profile, attacked_encoder, (first, seed))
+        yield Want(job, task, () if on_data else (_clean_job(seed),), "pretrain" if on_data else "attack")
+    clean, attacked = lists.attack_cells(study)
+    for cell, task in [
+        *zip(clean + attacked, study.tasks((cell, None) for cell in clean + attacked), strict=True),
+        *zip(clean, study.floors(clean), strict=True),
+    ]:
+        after = _clean_job(cell.seed), _attack_job(study, cell.downstream, cell.seed, cell.attack)
+        yield Want(_at("rates", cell), task, after)
+
+
+def _teacher(study: Study) -> Iterator[Want]:
+    cells, plain = lists.teacher_cells(study)
+    yield from _cells(study, "headline", plain, "rates")  # first: the others share its teacher and warm-up
+    yield from _cells(study, "teachers", cells, "headline")
+
+
+def _student(study: Study) -> Iterator[Want]:
+    yield from _cells(study, "students", lists.student_cells(study), "headline")
+
+
+def _loss(study: Study) -> Iterator[Want]:
+    for cells in lists.loss_cells(study):
+        yield from _cells(study, "losses", cells, "headline")
+
+
+def _analysis(study: Study) -> Iterator[Want]:
+    yield from _cells(study, "headline", lists.headline_cells(study), "rates")
+    yield from _wants(study, "necessity", needed(study, study.compared()))
+    yield from _wants(study, "recipes", to_test(study, study.everywhere()))
+
+
+def _robustness(study: Study) -> Iterator[Want]:
+    """A job a sweep and place; points with an attacked encoder of their own have a job of their own."""
+    for sweep in study.profile.sweeps:
+        own: dict[str, int] = {}
+        for (cell, point), task in zip(pairs := wanted(study, sweep), study.tasks(pairs), strict=True):
+            off = {key: value for key, value in study.profile.off(point).items() if _table(key) in UPSTREAM}
+            number = f".{own.setdefault(repr(off), len(own) + 1)}" if off else ""
+            job = _at(f"sweep-{_slug(sweep.name)}{number}", cell)
+            yield Want(job, task, (_at("headline", cell),), shared=_upstream(study, cell, off))
+
+
+def _upstream(study: Study, cell: Cell, off: dict[str, Any]) -> tuple[str, ...]:
+    """What such a point costs besides its cells."""
+    clean = ("pretrain",) if any(_table(key) in BEFORE for key in off) else ()
+    return (*clean, "pretrain" if _is_on_data(study, cell.attack) else "attack") if off else ()
+
+
+def _table(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _slug(name: str) -> str:
+    """A sweep's name as a word."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower().replace("'", "")).strip("_")
+
+
+# ---- the sibling studies ---------------------------------------------------------------------------------------------
+
+
+def _data_free(study: Study) -> Iterator[Want]:
+    """A job a trigger, seed and method, after the one of the teacher."""
+    without = open_datafree(study)
+    profile, settings = study.profile, without.settings
+    for task in without.tasks():
+        subject = task.arguments[1]
+        where = f"{subject.attack}-s{subject.seed}"
+        if subject.stage == TEACHER:
+            clean = (f"datafree-surrogate-s{subject.seed}",) if subject.attack in PERTURBED else ()
+            for job in clean:
+                yield Want(job, Task(profile, surrogate, (settings, subject.seed)), cost="classifier")
+            yield Want(f"datafree-teacher-{where}", task, clean, "classifier")
+        else:
+            yield Want(f"datafree-{subject.method}-{where}", task, (f"datafree-teacher-{where}",), subject.method)
+    for task in without.encoder_tasks():
+        cell = task.arguments[0]
+        after = _attack_job(study, cell.downstream, cell.seed, cell.attack), _at("rates", cell)
+        yield Want(_at("datafree-bridge", cell), task, after)
+
+
+def _undistillable(study: Study) -> Iterator[Want]:
+    """A job a seed and teacher: the teacher, its students, its sweep; and the ablation."""
+    resistant = open_undistillable(study)
+    for part, found in (
+        ("students", resistant.usual()),
+        ("ablation", resistant.ablated()),
+        ("sweep", resistant.swept()),
+    ):
+        for (subject, _), task in zip(found, resistant.tasks(found), strict=True):
+            end = f"s{subject.seed}"
+            normal = f"undistillable-teacher-{NORMAL}-{end}"
+            teacher, taught = subject.teacher or "nobody", subject.stage == TEACHER
+            if part == "students" and taught:
+                yield Want(f"undistillable-teacher-{teacher}-{end}", task, (normal,), "teacher")
+                continue
+            where = end if part == "ablation" else f"{teacher}-{end}"
+            after = normal, f"undistillable-teacher-{teacher}-{end}"
+            yield Want(f"undistillable-{part}-{where}", task, after, "teacher" if taught else "thief")
+
+
+# Notebook -> all that it asks of the store. A thing belongs to the first job that wants it.
+WANTS: dict[str, Callable[[Study], Iterator[Want]]] = {
+    "01_attack": _attack,
+    "02_teacher": _teacher,
+    "03_student": _student,
+    "04_loss": _loss,
+    "05_analysis": _analysis,
+    "06_robustness": _robustness,
+    "07_data_free": _data_free,
+    "08_undistillable": _undistillable,
+}
