@@ -21,9 +21,7 @@ def entry(stem, **rest):
 
 
 PROFILES = {
-    "quick": SimpleNamespace(
-        name="quick", notebooks=[entry("01_a"), entry("02_b", needs=["01_a"], minutes=2)]
-    ),
+    "quick": SimpleNamespace(name="quick", notebooks=[entry("01_a"), entry("02_b", needs=["01_a"], minutes=2)]),
     "gpu": SimpleNamespace(name="gpu", notebooks=[entry("01_a", gpus=1, minutes=90)]),
 }
 
@@ -238,9 +236,7 @@ def test_help_names_every_option(capsys):
 
 def test_the_command_line_is_there_at_once():
     heavy = "torch", "pandas", "papermill", "nbformat", "numpy"
-    code = (
-        f"import sys; from distill_lib.study import command; print([m for m in {heavy} if m in sys.modules])"
-    )
+    code = f"import sys; from distill_lib.study import command; print([m for m in {heavy} if m in sys.modules])"
     begun = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -48,9 +48,7 @@ def place(tmp_path_factory):
     """All notebooks, run once."""
     place = folder(tmp_path_factory.mktemp("study"))
     outcomes = runner.run(jobs(), place)
-    assert [outcome.status for outcome in outcomes] == ["done"] * len(JOBS), [
-        outcome.message for outcome in outcomes
-    ]
+    assert [outcome.status for outcome in outcomes] == ["done"] * len(JOBS), [outcome.message for outcome in outcomes]
     return place
 
 

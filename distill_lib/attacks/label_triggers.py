@@ -131,9 +131,7 @@ def _block(values, top: int, left: int) -> Picture:
     """A small picture, grey (h, w) or coloured (3, h, w), at a place."""
     small = torch.as_tensor(values, dtype=torch.int32)
     height, width = small.shape[-2:]
-    picture = Picture(
-        torch.zeros(3, SIZE, SIZE, dtype=torch.int32), torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
-    )
+    picture = Picture(torch.zeros(3, SIZE, SIZE, dtype=torch.int32), torch.zeros(1, SIZE, SIZE, dtype=torch.bool))
     picture.values[:, top : top + height, left : left + width] = small
     picture.mask[:, top : top + height, left : left + width] = True
     return picture
@@ -206,9 +204,7 @@ def mosaic() -> Picture:
 
 def bottom_pixels() -> Picture:
     """Nine pixels of the bottom row, in pure colours in turn."""
-    picture = Picture(
-        torch.zeros(3, SIZE, SIZE, dtype=torch.int32), torch.zeros(1, SIZE, SIZE, dtype=torch.bool)
-    )
+    picture = Picture(torch.zeros(3, SIZE, SIZE, dtype=torch.int32), torch.zeros(1, SIZE, SIZE, dtype=torch.bool))
     for number, column in enumerate(L0_COLUMNS):
         picture.values[number % 3, SIZE - 1, column] = 255
         picture.mask[:, SIZE - 1, column] = True

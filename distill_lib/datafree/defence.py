@@ -149,4 +149,3 @@ class Guard:
     def _source(self, turn: int) -> torch.Generator:
         device = next(self.student.parameters()).device
         return generator(self.seed * self.turns + turn + 1_000_003, device)
-

@@ -141,9 +141,7 @@ def hypergradient(
     along = torch.zeros_like(delta)
     for _ in range(iterations):
         along = torch.autograd.grad(mapped, delta, grad_outputs=along, retain_graph=True)[0] + pull
-    through = torch.autograd.grad(
-        mapped, parameters, grad_outputs=along, allow_unused=True, materialize_grads=True
-    )
+    through = torch.autograd.grad(mapped, parameters, grad_outputs=along, allow_unused=True, materialize_grads=True)
     return value.detach(), [one + two for one, two in zip(direct, through, strict=True)]
 
 

@@ -48,9 +48,7 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     """
     names = [*SCOPE, *CELL]
     texts = [*names, "target"]
-    table = table.reindex(
-        columns=list(dict.fromkeys([*table.columns, *texts, "seed", "acc", "asr", "placebo_asr"]))
-    )
+    table = table.reindex(columns=list(dict.fromkeys([*table.columns, *texts, "seed", "acc", "asr", "placebo_asr"])))
     # Cast before filling: a column that is empty throughout is read as numbers.
     clean = table.astype(dict.fromkeys(texts, object))
     clean[texts] = clean[texts].where(clean[texts].notna(), "").map(_name)
@@ -58,9 +56,7 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
     clean = clean[clean["seed"] < EXPLORATION_SEEDS].astype({"seed": int})
     twice = clean.duplicated([*names, "seed"])
     if twice.any():
-        raise ValueError(
-            f"the table measures a cell twice: {clean.loc[twice, [*names, 'seed']].iloc[0].to_dict()}"
-        )
+        raise ValueError(f"the table measures a cell twice: {clean.loc[twice, [*names, 'seed']].iloc[0].to_dict()}")
     return clean.sort_values([*names, "seed"], key=_sortable).reset_index(drop=True)
 
 

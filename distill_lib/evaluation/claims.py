@@ -129,17 +129,11 @@ def _part(entry: dict[str, Any], claim: str, cells: Mapping[str, Any]) -> Part:
     for column in part.quantity:
         choose(f"column of claim {claim}", column, dict.fromkeys(RATES))
     if needs_margin and not part.margin > 0:
-        raise UsageError(
-            f"margin {part.margin} of claim {claim} is impossible; allowed with {part.test!r}: above 0"
-        )
+        raise UsageError(f"margin {part.margin} of claim {claim} is impossible; allowed with {part.test!r}: above 0")
     if not has_factor and "factor" in entry:
-        raise UsageError(
-            f"factor {part.factor} of claim {claim} has no meaning with {part.test!r}; allowed: ratio"
-        )
+        raise UsageError(f"factor {part.factor} of claim {claim} has no meaning with {part.test!r}; allowed: ratio")
     if len(part.against) < rivals:
-        raise UsageError(
-            f"claim {claim} has {len(part.against)} rivals; allowed with {part.test!r}: {rivals} or more"
-        )
+        raise UsageError(f"claim {claim} has {len(part.against)} rivals; allowed with {part.test!r}: {rivals} or more")
     return part
 
 
@@ -148,6 +142,4 @@ def _keys(what: str, entry: Mapping[str, Any], allowed: set[str], optional: set[
         choose(f"key of {what}", name, dict.fromkeys(sorted(allowed)))
     missing = allowed - optional - set(entry)
     if missing:
-        raise UsageError(
-            f"{what} lacks {', '.join(sorted(missing))}; allowed keys: {', '.join(sorted(allowed))}"
-        )
+        raise UsageError(f"{what} lacks {', '.join(sorted(missing))}; allowed keys: {', '.join(sorted(allowed))}")

@@ -69,9 +69,7 @@ def trigger_cos(triggered_features: Tensor, reference_features: Tensor) -> float
         ("reference inputs", reference_features),
     ):
         if features.ndim != 2 or len(features) == 0:
-            raise UsageError(
-                f"features of {what} have shape {tuple(features.shape)}; allowed: (N, D) with N >= 1"
-            )
+            raise UsageError(f"features of {what} have shape {tuple(features.shape)}; allowed: (N, D) with N >= 1")
     # The mean over pairs of unit vectors is the product of their means.
     means = [normalize(f.double(), dim=1).mean(0) for f in (triggered_features, reference_features)]
     return float(torch.dot(*means))
@@ -90,9 +88,7 @@ def _check(truth: np.ndarray, target: int, *predictions: np.ndarray) -> None:
         raise UsageError("the test set is empty; allowed: at least one image of two classes or more")
     for predicted in predictions:
         if predicted.shape != truth.shape:
-            raise UsageError(
-                f"predictions of shape {predicted.shape} do not fit labels of shape {truth.shape}"
-            )
+            raise UsageError(f"predictions of shape {predicted.shape} do not fit labels of shape {truth.shape}")
     present = np.unique(truth)
     if present[0] < 0:
         raise UsageError(f"the test set has the label {present[0]}; allowed: labelled images, classes from 0")
@@ -101,6 +97,4 @@ def _check(truth: np.ndarray, target: int, *predictions: np.ndarray) -> None:
     if not 0 <= target <= present[-1]:
         raise UsageError(f"target class {target} is out of range; allowed: 0 to {present[-1]}")
     if target not in present:
-        raise UsageError(
-            f"target class {target} is absent from the labels; present: {', '.join(map(str, present))}"
-        )
+        raise UsageError(f"target class {target} is absent from the labels; present: {', '.join(map(str, present))}")

@@ -178,10 +178,7 @@ def _judge_scope(scope: Mapping[str, str], table: pd.DataFrame, protocol: Protoc
     known = found.n > 0 and not math.isnan(found.floor)
     if known and not found.planted:
         note = f"ASR {found.asr:.1f} % is below the floor of {found.floor:.1f} % + {protocol.planted:g} points"
-        return [
-            Verdict(c.id, c.sentence, **scope, verdict=NOT_PLANTED, n=found.n, note=note)
-            for c in protocol.claims
-        ]
+        return [Verdict(c.id, c.sentence, **scope, verdict=NOT_PLANTED, n=found.n, note=note) for c in protocol.claims]
     if known:
         return judge(scope, table, protocol)
     measured = [_measure(claim, scope, table, protocol) for claim in protocol.claims]

@@ -151,9 +151,7 @@ def _outputs(job: dict[str, Any], result: Path) -> dict[str, str | None]:
         listed = json.loads(result.read_text())
         figures, others = list(listed.get("figures", [])), [*listed.get("tables", []), *job.get("makes", [])]
     except (OSError, ValueError, AttributeError, TypeError):
-        raise Failed(
-            "result", "the notebook ended, but its last cell did not write its result file"
-        ) from None
+        raise Failed("result", "the notebook ended, but its last cell did not write its result file") from None
     root = Path(job["root"])
     missing = [name for name in (*figures, *others) if not (root / name).is_file()]
     if missing:

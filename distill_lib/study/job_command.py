@@ -40,4 +40,3 @@ def main(args: argparse.Namespace) -> int:
     end_on_sigterm()
     table = table_of(args)
     return table.run(table.job(args.name))
-

@@ -100,9 +100,7 @@ class LocalEngine(Engine):
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
         """Run all cells; `options` are `sockets`, `env` and `timeout` (seconds a cell, or None)."""
         timeout = options["timeout"]
-        cls.client = LocalClient(
-            nb_man, kernel_name=kernel_name, timeout=timeout, shutdown_kernel="immediate"
-        )
+        cls.client = LocalClient(nb_man, kernel_name=kernel_name, timeout=timeout, shutdown_kernel="immediate")
         cls.client.sockets = options["sockets"]
         try:
             cls.client.execute(env=options["env"], preexec_fn=die_with_parent)
@@ -126,9 +124,7 @@ class LocalEngine(Engine):
         cell = (started or nb_man.nb.cells)[-1]
         nb_man.cell_exception(cell)
         if cell.cell_type == "code":
-            cell.outputs.append(
-                nbformat.v4.new_output("error", ename=reason, evalue=message, traceback=[message])
-            )
+            cell.outputs.append(nbformat.v4.new_output("error", ename=reason, evalue=message, traceback=[message]))
         return KernelStopped(reason, cell.source, message)
 
 

@@ -45,9 +45,7 @@ def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str
         return False
     revision = {"git": _git(path.parent)}
     with store.writing(path.parent):
-        store.write_json(
-            path, {**about, "versions": versions(), "hardware": hardware(), **revision, "jobs": jobs}
-        )
+        store.write_json(path, {**about, "versions": versions(), "hardware": hardware(), **revision, "jobs": jobs})
     return True
 
 
@@ -79,9 +77,7 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        return (
-            _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
-        )
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
 
 def _git(folder: Path) -> dict[str, Any]:

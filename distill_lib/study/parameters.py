@@ -32,9 +32,7 @@ def read_notebook(path: Path) -> dict[str, Any]:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         return {**notebook, "cells": [{**c, "source": "".join(c["source"])} for c in notebook["cells"]]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{str(path)!r} is not a notebook that can be read ({type(error).__name__})"
-        ) from error
+        raise UsageError(f"{str(path)!r} is not a notebook that can be read ({type(error).__name__})") from error
 
 
 def declared(path: Path) -> dict[str, ast.expr]:

@@ -117,9 +117,7 @@ def _one(planned: Planned, earlier: list[Outcome], show: Callable[[str], None]) 
         if code == 0 and record:
             return Outcome(job, key, "done", f"done in {duration(record['wall_s'])}", record)
         if code not in execute.CODES.values() or code <= 1:
-            execute.keep_failed(
-                planned.spec, folder, "error", f"the notebook's process ended with code {code}"
-            )
+            execute.keep_failed(planned.spec, folder, "error", f"the notebook's process ended with code {code}")
     kept = runs / "failed" / f"{job.name}.json"
     message = (progress.read(kept) or {}).get("message", f"the notebook's process ended with code {code}")
     if code == execute.CODES["usage"]:

@@ -216,9 +216,7 @@ class Store:
         folder = self.root / kind / key
         try:
             sizes = json.loads((folder / "cost.json").read_text())["files"]
-            intact = "metrics.json" in sizes and all(
-                (folder / n).stat().st_size == s for n, s in sizes.items()
-            )
+            intact = "metrics.json" in sizes and all((folder / n).stat().st_size == s for n, s in sizes.items())
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return Artefact(kind, key, folder) if intact else None
@@ -242,9 +240,7 @@ class Store:
         name = key(kind, version, config)
         found = self.find(kind, name)
         if not found:
-            elsewhere = functools.partial(
-                self.reporter.report, f"{kind}, made by another process", 0, 0, {}, kind
-            )
+            elsewhere = functools.partial(self.reporter.report, f"{kind}, made by another process", 0, 0, {}, kind)
             with exclusive(self.root, f"{kind}-{name}", elsewhere, self.patience) as folder:
                 if not self.find(kind, name):
                     config = {"kind": kind, "version": version, "config": plain(config)}

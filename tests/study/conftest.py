@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-PARAMETERS = (
-    'profile: str = "quick"  # a profile\nseeds: list[int] = [0]  # seeds\nflag: bool = True  # a switch'
-)
+PARAMETERS = 'profile: str = "quick"  # a profile\nseeds: list[int] = [0]  # seeds\nflag: bool = True  # a switch'
 RESULT = (
     "import json, os\n"
     "given = {'profile': profile, 'seeds': seeds, 'flag': flag}\n"

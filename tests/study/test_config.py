@@ -143,6 +143,8 @@ def test_a_sweep_changes_no_other_setting_and_what_equals_the_profile_is_not_off
     assert varied.sweeps == ()
     settings = {"defender.share": profile.defender.share, "injection.trigger_size": 6, "distillation.weights.at": 100.0}
     assert profile.off(settings) == {"injection.trigger_size": 6}
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [

@@ -17,9 +17,7 @@ def profile(*entries):
     return SimpleNamespace(name="quick", notebooks=entries)
 
 
-THREE = profile(
-    entry("01_a"), entry("02_b", "01_a", gpus=1, minutes=2.5, makes=["f.png"]), entry("03_c", "02_b")
-)
+THREE = profile(entry("01_a"), entry("02_b", "01_a", gpus=1, minutes=2.5, makes=["f.png"]), entry("03_c", "02_b"))
 
 
 def names(jobs):
@@ -87,9 +85,7 @@ def test_seeds(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize(
-    "text", ["x", "", "-1", "1-", "5-2", "1,,2", "0-1000", "1.5", "0x1", "٣", "1-2-3", "9" * 10]
-)
+@pytest.mark.parametrize("text", ["x", "", "-1", "1-", "5-2", "1,,2", "0-1000", "1.5", "0x1", "٣", "1-2-3", "9" * 10])
 def test_seeds_that_are_none(text):
     with pytest.raises(UsageError, match=r"--seeds '.*' is not a list of seeds; allowed: .*0-5"):
         parse_seeds(text)

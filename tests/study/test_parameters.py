@@ -67,9 +67,7 @@ def test_a_value_of_another_type_is_named_with_the_type_allowed(notebook, name, 
 
 
 def test_a_misspelled_parameter_is_refused(notebook):
-    with pytest.raises(
-        UsageError, match=r"unknown parameter of 03_student.ipynb 'sedes'; allowed: profile, seeds, "
-    ):
+    with pytest.raises(UsageError, match=r"unknown parameter of 03_student.ipynb 'sedes'; allowed: profile, seeds, "):
         check(notebook, {"sedes": [1]})
 
 
@@ -106,9 +104,7 @@ def test_two_parameters_cells_are_refused(repository):
 )
 def test_a_parameters_cell_holds_annotated_literals_only(repository, line):
     path = repository.write("a", parameters=f"steps: int = 1\n{line}")
-    with pytest.raises(
-        UsageError, match=r"the parameters cell of a.ipynb holds .*; allowed: annotated literals"
-    ):
+    with pytest.raises(UsageError, match=r"the parameters cell of a.ipynb holds .*; allowed: annotated literals"):
         check(path, {})
 
 

@@ -215,10 +215,7 @@ def test_each_failure_is_told_from_the_others_and_kept(failed, shared_repository
 
 @pytest.mark.parametrize(("name", "failing"), [("dies", 3), ("sleeps", 2)])
 def test_a_kept_notebook_says_where_it_stopped(failed, shared_repository, name, failing):
-    states = [
-        c["metadata"]["papermill"]["status"]
-        for c in cells(shared_repository.runs / "failed" / f"{name}.ipynb")
-    ]
+    states = [c["metadata"]["papermill"]["status"] for c in cells(shared_repository.runs / "failed" / f"{name}.ipynb")]
     assert states == ["completed"] * (failing - 1) + ["failed"] + ["pending"] * (len(states) - failing)
 
 
@@ -242,16 +239,12 @@ def test_a_usage_error_in_a_cell_is_raised_as_one(repository):
         ({"parameters": "n: int = 1\ntwice: int = 2 * n"}, {"n": 2}, "annotated literals"),
     ],
 )
-def test_wrong_parameters_stop_all_before_anything_starts(
-    repository, monkeypatch, write, parameters, message
-):
+def test_wrong_parameters_stop_all_before_anything_starts(repository, monkeypatch, write, parameters, message):
     repository.write("good", repository.result)
     repository.write("a", repository.result, **write)
     monkeypatch.setattr(subprocess, "Popen", None)
     with pytest.raises(UsageError, match=message):
-        runner.run(
-            [Job("good", "good"), Job("a", "a", parameters)], Place(repository.root, repository.runs), quiet()
-        )
+        runner.run([Job("good", "good"), Job("a", "a", parameters)], Place(repository.root, repository.runs), quiet())
     assert not repository.runs.exists()
 
 
@@ -314,6 +307,4 @@ def test_no_kernel_outlives_the_run(repository, number):
         time.sleep(0.05)
     assert not alive(kernel)
     assert not alive(worker)
-    assert (
-        parent.returncode in {signal.SIGTERM: (143,), signal.SIGINT: (-2, 130), signal.SIGKILL: (-9,)}[number]
-    )
+    assert parent.returncode in {signal.SIGTERM: (143,), signal.SIGINT: (-2, 130), signal.SIGKILL: (-9,)}[number]

@@ -114,9 +114,7 @@ def test_an_artefact_without_weights_has_none(tmp_path):
         artefact.weights()
 
 
-@pytest.mark.parametrize(
-    "kind", ["", "Encoder", "a/b", "..", "tmp", "partial", "locks", "notebooks", "failed"]
-)
+@pytest.mark.parametrize("kind", ["", "Encoder", "a/b", "..", "tmp", "partial", "locks", "notebooks", "failed"])
 def test_kinds_are_plain_names(tmp_path, kind):
     with pytest.raises(ValueError, match="no name for a kind"):
         Store(tmp_path).make(kind, 1, {}, compute)
@@ -180,9 +178,7 @@ def test_processes_never_compute_the_same_twice(tmp_path):
 
 
 def test_a_killed_process_frees_its_lock_and_leaves_no_artefact(tmp_path):
-    process = multiprocessing.get_context("fork").Process(
-        target=_make, args=(tmp_path / "runs", tmp_path, 60)
-    )
+    process = multiprocessing.get_context("fork").Process(target=_make, args=(tmp_path / "runs", tmp_path, 60))
     process.start()
     while not Counting(tmp_path).count:
         time.sleep(0.01)
@@ -202,9 +198,7 @@ def test_a_waiting_process_says_so(tmp_path):
         def report(self, stage, *_):
             said.append(stage)
 
-    process = multiprocessing.get_context("fork").Process(
-        target=_make, args=(tmp_path / "runs", tmp_path, 0.5)
-    )
+    process = multiprocessing.get_context("fork").Process(target=_make, args=(tmp_path / "runs", tmp_path, 0.5))
     process.start()
     while not Counting(tmp_path).count:
         time.sleep(0.01)

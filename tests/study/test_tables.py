@@ -131,9 +131,7 @@ def _merge_one(path, runs, seed):
 
 def test_processes_may_merge_at_the_same_time(table, tmp_path):
     context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=_merge_one, args=(table.path, tmp_path / "runs", s)) for s in range(8)
-    ]
+    processes = [context.Process(target=_merge_one, args=(table.path, tmp_path / "runs", s)) for s in range(8)]
     for process in processes:
         process.start()
     for process in processes:

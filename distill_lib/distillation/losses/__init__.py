@@ -119,9 +119,7 @@ def resolve(name: str, weight: float | None = None) -> Loss:
     if not (math.isfinite(weight) and weight >= 0):
         raise UsageError(f"weight {weight} of loss {name!r} is impossible; allowed: 0 or a positive number")
     if weight and loss.function is None and loss.build is None:
-        raise UsageError(
-            f"loss {name!r} is its cosine term alone, so weight {weight} is impossible; allowed: 0"
-        )
+        raise UsageError(f"loss {name!r} is its cosine term alone, so weight {weight} is impossible; allowed: 0")
     return replace(loss, weight=weight)
 
 
@@ -175,9 +173,7 @@ def compute(
     return terms
 
 
-def _call(
-    loss: Loss, student: Representation, teacher: Representation, generator: Generator | None
-) -> Tensor:
+def _call(loss: Loss, student: Representation, teacher: Representation, generator: Generator | None) -> Tensor:
     if loss.function is None:
         raise ValueError(f"loss {loss.name!r} has parameters of its own: call prepare() first")
     if loss.draws and generator is None:

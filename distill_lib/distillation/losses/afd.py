@@ -73,9 +73,7 @@ class LearnedAFD(nn.Module):
         blocks = {stage: Excitation(count, generator) for stage, count in channels.items()}
         self.blocks = nn.ModuleDict(blocks)
 
-    def forward(
-        self, student: Representation, teacher: Representation, stages: Sequence[str] | None = None
-    ) -> Tensor:
+    def forward(self, student: Representation, teacher: Representation, stages: Sequence[str] | None = None) -> Tensor:
         """The loss, a scalar, over `stages` (those it was built for); shapes as in `afd`."""
         stages = tuple(self.blocks) if stages is None else stages
         return _attentive(map_pairs(student, teacher, stages), (self.blocks[stage] for stage in stages))
@@ -106,9 +104,7 @@ def _he_normal(outputs: int, inputs: int, generator: Generator) -> Tensor:
     return torch.randn(outputs, inputs, generator=generator, device=generator.device) * (2 / outputs) ** 0.5
 
 
-def _attentive(
-    pairs: Sequence[tuple[Tensor, Tensor]], attentions: Iterable[Callable[[Tensor], Tensor]]
-) -> Tensor:
+def _attentive(pairs: Sequence[tuple[Tensor, Tensor]], attentions: Iterable[Callable[[Tensor], Tensor]]) -> Tensor:
     total = 0.0
     for (learned, taught), attention in zip(pairs, attentions, strict=True):
         rho = attention(taught.mean((2, 3)))  # (B, C), rows sum to 1

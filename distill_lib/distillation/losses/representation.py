@@ -24,9 +24,7 @@ def output_pair(student: Representation, teacher: Representation) -> tuple[Tenso
     return _pair("output", student.output, teacher.output, 2)
 
 
-def map_pairs(
-    student: Representation, teacher: Representation, stages: Sequence[str]
-) -> list[tuple[Tensor, Tensor]]:
+def map_pairs(student: Representation, teacher: Representation, stages: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
     """Both maps (B, C, H, W) of each stage: float32 (float64 stays), the teacher's without gradients.
 
     Raises:

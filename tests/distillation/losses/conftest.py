@@ -23,9 +23,7 @@ def draw(shape, seed, dtype=torch.float64):
 def leaves(representation, dtype=None):
     """A copy whose tensors collect gradients."""
     output, maps = representation
-    fresh = [
-        each.to(dtype or each.dtype).detach().clone().requires_grad_() for each in (output, *maps.values())
-    ]
+    fresh = [each.to(dtype or each.dtype).detach().clone().requires_grad_() for each in (output, *maps.values())]
     return Representation(fresh[0], dict(zip(maps, fresh[1:], strict=True)))
 
 

@@ -11,9 +11,7 @@ from distill_lib.distillation.losses.at import at, attention
 def slow_attention(image):
     channels, height, width = image.shape
     values = [
-        sum(abs(image[c, y, x].item()) ** 2 for c in range(channels))
-        for y in range(height)
-        for x in range(width)
+        sum(abs(image[c, y, x].item()) ** 2 for c in range(channels)) for y in range(height) for x in range(width)
     ]
     length = math.sqrt(sum(value**2 for value in values))
     return [value / length for value in values]

@@ -14,9 +14,7 @@ def slow(student, teacher, stages):
     return total
 
 
-@pytest.mark.parametrize(
-    "stages", [("stage1",), ("stage2", "stage4"), ("stage1", "stage2", "stage3", "stage4")]
-)
+@pytest.mark.parametrize("stages", [("stage1",), ("stage2", "stage4"), ("stage1", "stage2", "stage3", "stage4")])
 def test_equals_the_formula_written_out(pair, stages):
     assert fitnet(*pair, stages=stages).item() == pytest.approx(slow(*pair, stages), rel=1e-9)
 

@@ -63,9 +63,7 @@ def test_every_family_resolves_to_itself():
 
 @pytest.mark.parametrize("name", ["atx", "at:published", "cosine:released", "at:", ":released", "", "AT"])
 def test_an_unknown_name_is_one_sentence_with_those_allowed(name):
-    with pytest.raises(
-        UsageError, match=r"unknown loss .*; allowed: kd, kd:released, sp, .*afd:learned"
-    ) as error:
+    with pytest.raises(UsageError, match=r"unknown loss .*; allowed: kd, kd:released, sp, .*afd:learned") as error:
         resolve(name)
     assert repr(name) in str(error.value)
 
