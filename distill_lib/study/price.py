@@ -12,7 +12,8 @@ from distill_lib.study.workers import MOST as PROCESSES
 
 # Where nothing was measured. A limit that is met costs the time since the last checkpoint: the same job goes on there.
 MINUTES, MEMORY_MB = 1440.0, 16_000
-START = 5.0  # minutes: Python, torch and the images, from a slow disk
+START = 2.0  # minutes: Python, torch, the images
+LEAST = 5.0  # minutes: a shared disk may be slow
 MARGIN = 2.0  # over the measured minutes: another machine, a store on a network
 SPARE = 1.25  # over the measured memory
 READ = "read"  # what a notebook takes that finds all it asks for
@@ -51,7 +52,7 @@ class Price:
 
     def _wants(self, kinds: Iterable[str]) -> dict[str, Any]:
         known = [self.minutes.get(kind) for kind in kinds]
-        minutes = MINUTES if None in known else round(START + MARGIN * sum(known), 1)
+        minutes = MINUTES if None in known else max(LEAST, round(START + MARGIN * sum(known), 1))
         return {"gpus": self.gpus, "minutes": minutes, "memory_mb": self.memory_mb}
 
 

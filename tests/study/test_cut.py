@@ -147,10 +147,10 @@ def test_a_device_that_is_not_here_can_be_listed(write):
 
 def test_what_a_job_wants_is_its_things_and_what_they_share(write):
     table = write(more=MINUTES, time_scale=2.0)
-    assert table.job("pretrain-s0").minutes == table.job("attack-ctrl-s0").minutes == 2 * (5 + 2 * 10)  # pre-trains too
-    assert table.job("rates-ctrl-shapes-s0").minutes == 2 * (5 + 2 * 3 * 1.5)
-    assert table.job("sweep-trigger_size.1-badencoder-patterns-s0").minutes == 2 * (5 + 2 * (1.5 + 4))
-    assert table.job("03_student").minutes == 2 * (5 + 2 * 0.5)
+    assert table.job("pretrain-s0").minutes == table.job("attack-ctrl-s0").minutes == 2 * (2 + 2 * 10)  # pre-trains too
+    assert table.job("rates-ctrl-shapes-s0").minutes == 2 * (2 + 2 * 3 * 1.5)
+    assert table.job("sweep-trigger_size.1-badencoder-patterns-s0").minutes == 2 * (2 + 2 * (1.5 + 4))
+    assert table.job("03_student").minutes == 2 * 5  # the least
     assert table.job("datafree-teacher-sig-s0").minutes == 2 * 1440  # was not measured
 
 
