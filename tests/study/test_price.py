@@ -25,7 +25,7 @@ def test_minutes_are_what_was_measured_and_a_margin(profile, tmp_path):
     assert found.fill([Want("rates", None)] * 3)["minutes"] == 2 + 2 * 3 * 1.5
     shared = [Want("sweep", None, shared=("pretrain", "attack"))] * 2
     assert found.fill(shared)["minutes"] == 2 + 2 * (2 * 1.5 + 14)  # made once
-    assert found.notebook["minutes"] == 2 + 2 * 0.5
+    assert found.notebook["minutes"] == 5  # the least, over 2 + 2 * 0.5
     assert found.fill([Want("rates", None), Want("x", None, cost="unheard")])["minutes"] == price.MINUTES
 
 
