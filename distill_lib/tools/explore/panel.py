@@ -201,6 +201,7 @@ def _bar(share: float) -> str:
 
 def _cells(parts: list[str]) -> str:
     """Captions under the tiles of a strip."""
-    style = f"display:inline-block;width:{SMALL}px;margin-right:{GAP}px;line-height:1.2;vertical-align:top;white-space:normal"
+    style = f"display:inline-block;width:{SMALL}px;margin-right:{GAP}px;line-height:1.2"
+    style += ";vertical-align:top;white-space:normal"
     cells = "".join(f'<span style="{style}">{part}</span>' for part in parts)
     return f'<div style="white-space:nowrap;padding-left:3px">{cells}</div>'
