@@ -64,4 +64,4 @@ rule job:
     message:
         "{params.name}"
     shell:
-        "cd {params.root} && exec {params.python} -m distill_lib.study.slots {params.gpus} {params.command}"
+        "cd {params.root} && exec {params.python} -m distill_lib.study.table.slots {params.gpus} {params.command}"

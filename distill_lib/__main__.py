@@ -10,8 +10,8 @@ from distill_lib.errors import UsageError
 # Command -> what it does, and the module that has `add_arguments(parser)` and `main(args) -> exit code`.
 COMMANDS = {
     "run": ("run the study's notebooks", "distill_lib.study.command"),
-    "job": ("run one job of the table, as an engine does", "distill_lib.study.job_command"),
-    "stamps": ("write the job table as JSON, and a stamp for each job that is done", "distill_lib.study.stamps"),
+    "job": ("run one job of the table, as an engine does", "distill_lib.study.table.command"),
+    "stamps": ("write the job table as JSON, and a stamp for each job that is done", "distill_lib.study.table.stamps"),
     "inspect": ("tell whether an encoder has a backdoor", "distill_lib.tools.inspect.command"),
     "bench": ("time the study's steps on this machine", "distill_lib.tools.bench.command"),
     "purify": ("clean an encoder of your own", "distill_lib.tools.purify.command"),

@@ -17,7 +17,7 @@ import pytest
 from distill_lib.study import main_job, runner, tables
 from distill_lib.study.jobs import Job, expand
 from distill_lib.study.stale import checker
-from distill_lib.study.table import load_table
+from distill_lib.study.table.load import load_table
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "profiles" / "tiny.toml"

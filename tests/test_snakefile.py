@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_lib.study.table import load_table
+from distill_lib.study.table.load import load_table
 
 REPOSITORY = Path(__file__).parents[1]
 SNAKEMAKE = os.environ.get("SNAKEMAKE") or shutil.which("snakemake")

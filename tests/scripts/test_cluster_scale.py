@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill_lib.errors import UsageError
-from distill_lib.study.table import load_table
+from distill_lib.study.table.load import load_table
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "cluster_scale.py"
 COMMITTED = SCRIPT.parents[1] / "results" / "cluster" / "scale.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_lib.study.table import load_table
+from distill_lib.study.table.load import load_table
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from distill_lib.errors import UsageError, choose
 from distill_lib.study.command import data_folder
 from distill_lib.study.jobs import parse_seeds
-from distill_lib.study.table import Table, load_table
+from distill_lib.study.table.load import load_table
+from distill_lib.study.table.table import Table
 from distill_lib.tools.cluster import slurm
 from distill_lib.tools.cluster.submit import Options, alone, arguments, check_wants, job_name, parse_extra, plan
 from distill_lib.tools.cluster.submit import submit as submit_table

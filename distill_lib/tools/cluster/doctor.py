@@ -11,7 +11,7 @@ from typing import Any
 
 from distill_lib.errors import UsageError
 from distill_lib.study.store import writing
-from distill_lib.study.table import ROOT, Table
+from distill_lib.study.table.table import ROOT, Table
 from distill_lib.tools.cluster import slurm
 from distill_lib.tools.cluster.slurm import Partition
 from distill_lib.tools.cluster.submit import Options, alone, check_wants, log_pattern, logs_folder

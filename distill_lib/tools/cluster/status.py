@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_lib.study.jobs import Job
-from distill_lib.study.table import Table
+from distill_lib.study.table.table import Table
 from distill_lib.tools.cluster import slurm
 from distill_lib.tools.cluster.slurm import Queued, SlurmError
 from distill_lib.tools.cluster.submit import job_name, logs_folder

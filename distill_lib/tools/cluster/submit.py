@@ -15,9 +15,9 @@ from pathlib import Path
 
 from distill_lib.errors import UsageError
 from distill_lib.study.jobs import Job
-from distill_lib.study.stamps import CORES
 from distill_lib.study.store import writing
-from distill_lib.study.table import ROOT, Table
+from distill_lib.study.table.stamps import CORES
+from distill_lib.study.table.table import ROOT, Table
 from distill_lib.tools.cluster import slurm
 from distill_lib.tools.cluster.slurm import Partition, Queued
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from distill_lib import __main__ as main_module
-from distill_lib.study import records, store
-from distill_lib.study.table import load_table
+from distill_lib.study import store
+from distill_lib.study.table import records
+from distill_lib.study.table.load import load_table
 
 OVER = "COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL|OUT_OF_MEMORY"
 PROGRAMS = {

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from distill_lib.study.table import load_table
+from distill_lib.study.table.load import load_table
 from distill_lib.tools.cluster.submit import job_name
 
 

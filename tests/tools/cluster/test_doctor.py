@@ -77,7 +77,7 @@ def test_what_the_job_found_is_said(slurm, table):
 
 
 def test_a_job_that_no_node_can_run(slurm, write_table):
-    from distill_lib.study.table import load_table
+    from distill_lib.study.table.load import load_table
 
     table = load_table(write_table(a={"gpus": 8}))
     found = subject.examine(table, Options(), lambda text: None, patience=0.1)

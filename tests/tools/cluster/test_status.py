@@ -1,6 +1,6 @@
 import pytest
 
-from distill_lib.study import records
+from distill_lib.study.table import records
 from distill_lib.tools.cluster import status as subject
 from distill_lib.tools.cluster.submit import Options, job_name, logs_folder, submit
 
@@ -134,7 +134,7 @@ def test_sacct_remembers_longer(slurm, table):
 
 
 def test_of_many_a_few_are_shown(slurm, write_table):
-    from distill_lib.study.table import load_table
+    from distill_lib.study.table.load import load_table
 
     table = load_table(write_table(**{f"j{number}": [] for number in range(50)}))
     text = list(subject.lines(table, subject.states(table)))

@@ -5,7 +5,7 @@ import pytest
 
 from distill_lib.errors import UsageError
 from distill_lib.study.jobs import Job
-from distill_lib.study.table import load_table
+from distill_lib.study.table.load import load_table
 from distill_lib.tools.cluster import submit as subject
 from distill_lib.tools.cluster.slurm import Partition
 from distill_lib.tools.cluster.submit import Options, job_name

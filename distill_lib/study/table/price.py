@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_lib.study.config import Profile
-from distill_lib.study.wants import Want
+from distill_lib.study.table.wants import Want
 from distill_lib.study.workers import MOST as PROCESSES
 
 # Where nothing was measured. A limit that is met costs the time since the last checkpoint: the same job goes on there.

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from distill_lib.errors import UsageError
-from distill_lib.study import cut, lists, main_job, runner
-from distill_lib.study.fill import identity, listing
+from distill_lib.study import lists, main_job, runner
 from distill_lib.study.jobs import expand
 from distill_lib.study.session import Study
-from distill_lib.study.table import load_table
-from distill_lib.study.wants import UNKNOWN
+from distill_lib.study.table import cut
+from distill_lib.study.table.fill import identity, listing
+from distill_lib.study.table.load import load_table
+from distill_lib.study.table.wants import UNKNOWN
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = ROOT / "tests" / "profiles" / "tiny.toml"
 MINUTES = """
 [minutes]

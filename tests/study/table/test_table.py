@@ -6,9 +6,11 @@ import time
 import pytest
 
 from distill_lib.errors import UsageError
-from distill_lib.study import execute, records
+from distill_lib.study import execute
 from distill_lib.study.jobs import Job
-from distill_lib.study.table import load_table, ordered
+from distill_lib.study.table import records
+from distill_lib.study.table.load import load_table
+from distill_lib.study.table.table import ordered
 
 
 @pytest.fixture

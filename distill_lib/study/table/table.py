@@ -9,18 +9,17 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from distill_lib.errors import UsageError, choose
-from distill_lib.study import records, store
 from distill_lib.study.jobs import Job
+from distill_lib.study.table import records
 
-ROOT = Path(__file__).resolve().parents[2]
-PROFILES = Path(__file__).parent / "profiles"
+ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[a-z0-9_.-]+", re.ASCII)
 
 
@@ -28,7 +27,8 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -39,7 +39,7 @@ ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "needs": (_is_texts, "a list of jobs' names"),
     "makes": (_is_texts, "a list of files"),
     "gpus": (lambda v: type(v) is int and v >= 0, "a whole number, at least 0"),
-    "minutes": (lambda v: v is None or (_is_number(v) and v > 0), "a number above 0"),
+    "minutes": (lambda v: v is None or (is_number(v) and v > 0), "a number above 0"),
     "memory_mb": (lambda v: v is None or (type(v) is int and v > 0), "a whole number of megabytes above 0"),
 }
 REQUIRED = ("name", "command")
@@ -107,52 +107,6 @@ class Table:
         return self.work.run(job)
 
 
-def load_table(
-    source: str,
-    seeds: Sequence[int] | None = None,
-    device: str | None = None,
-    data_dir: Path | None = None,
-    time_scale: float = 1.0,
-    root: Path = ROOT,
-    runs: Path | None = None,
-) -> Table:
-    """The table of a profile, or of a JSON file of commands.
-
-    Args:
-        source: Name of a profile, or path of a TOML profile or JSON table.
-        seeds: In place of the profile's.
-        device: Likewise.
-        data_dir: Folder of image archives.
-        time_scale: Multiplies the minutes: a slower machine.
-        root: The repository.
-        runs: The store; None: as the environment says.
-
-    Raises:
-        UsageError: For a source that is none; a job that is not as it must be; needs that no job has or in a circle.
-    """
-    if not (_is_number(time_scale) and time_scale > 0):
-        raise UsageError(f"the time scale is {time_scale!r}; allowed: a number above 0")
-    place = (Path(root).resolve(), Path(runs).resolve() if runs else store.runs_folder(root))
-    if source.endswith(".json"):
-        table = _commands(Path(source), seeds, place)
-    else:
-        _check_source(source)
-        from distill_lib.study.cut import cut  # torch takes seconds to import
-
-        table = cut(source, seeds, device, data_dir, *place)
-    scaled = [job if job.minutes is None else replace(job, minutes=job.minutes * time_scale) for job in table.jobs]
-    return replace(table, jobs=tuple(ordered(scaled)))
-
-
-def _check_source(source: str) -> None:
-    """UsageError at once, not after the seconds that torch takes, for a source that is none."""
-    known = [path.stem for path in sorted(PROFILES.glob("*.toml"))]
-    if source not in known and not (source.endswith(".toml") and Path(source).is_file()):
-        raise UsageError(
-            f"unknown profile {source!r}; allowed: {', '.join(known)}, a .toml profile or a .json table that is there"
-        )
-
-
 def ordered(jobs: Iterable[Job]) -> list[Job]:
     """The jobs, each after those that it needs.
 
@@ -184,7 +138,7 @@ def _some(names: Iterable[str], most: int = 12) -> str:
 # ---- a table of commands ---------------------------------------------------------------------------------------------
 
 
-def _commands(path: Path, seeds: Sequence[int] | None, place: tuple[Path, Path]) -> Table:
+def commands(path: Path, seeds: Sequence[int] | None, place: tuple[Path, Path]) -> Table:
     """The table in a JSON file: {"name": ..., "jobs": [{"name": ..., "command": [...], ...}]}."""
     if seeds is not None:
         raise UsageError(f"seeds {list(seeds)} mean nothing to {str(path)!r}; allowed: none with a table of commands")

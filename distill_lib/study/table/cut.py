@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill_lib.study import main_job
-from distill_lib.study.fill import Fills, identity, listing
 from distill_lib.study.jobs import Job, expand
-from distill_lib.study.price import Price
 from distill_lib.study.session import Study, on_seeds
-from distill_lib.study.table import Table
-from distill_lib.study.wants import WANTS, Listing, Want
+from distill_lib.study.table.fill import Fills, identity, listing
+from distill_lib.study.table.price import Price
+from distill_lib.study.table.table import Table
+from distill_lib.study.table.wants import WANTS, Listing, Want
 
 MOST = 24  # cells of a job
 Jobs = dict[str, dict[str, Want]]  # name -> what it makes, by identity

@@ -1,4 +1,4 @@
-"""`python -m distill_lib.study.slots GPUS COMMAND ...`: run a command on GPUs of this host that no other has.
+"""`python -m distill_lib.study.table.slots GPUS COMMAND ...`: run a command on GPUs of this host that no other has.
 
 An engine for one host counts GPUs, but tells no job which one is its own: here the first free ones are taken, by a lock
 on a file each, which ends with the command. Where Slurm gives out devices, nothing is done.

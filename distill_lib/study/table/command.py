@@ -4,7 +4,8 @@ import argparse
 
 from distill_lib.study.command import data_folder, end_on_sigterm
 from distill_lib.study.jobs import parse_seeds
-from distill_lib.study.table import Table, load_table
+from distill_lib.study.table.load import load_table
+from distill_lib.study.table.table import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

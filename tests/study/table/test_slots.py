@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from distill_lib.errors import UsageError
-from distill_lib.study import execute, slots
+from distill_lib.study import execute
+from distill_lib.study.table import slots
 
 DEVICES = "0,1,GPU-2f,3"
 SAY = "echo $CUDA_VISIBLE_DEVICES; read _"  # holds its device until its stdin is closed
@@ -19,7 +20,7 @@ def start(tmp_path):
     def start(count, *command, **more):
         environment = {**execute.importing(), "CUDA_VISIBLE_DEVICES": DEVICES, "TMPDIR": str(tmp_path)}
         environment.pop("SLURM_JOB_ID", None)
-        words = [sys.executable, "-m", "distill_lib.study.slots", str(count), *command]
+        words = [sys.executable, "-m", "distill_lib.study.table.slots", str(count), *command]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         children.append(subprocess.Popen(words, env={**environment, **more}, text=True, **pipes))
         return children[-1]

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from distill_lib import __main__ as main_module
-from distill_lib.study.stamps import LONG_AGO, described, refresh
-from distill_lib.study.table import load_table
+from distill_lib.study.table.load import load_table
+from distill_lib.study.table.stamps import LONG_AGO, described, refresh
 
 
 @pytest.fixture

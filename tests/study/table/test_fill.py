@@ -13,11 +13,12 @@ import torch
 
 from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
-from distill_lib.study import execute, fill, records
+from distill_lib.study import execute
 from distill_lib.study.runner import Outcome
-from distill_lib.study.table import load_table
+from distill_lib.study.table import fill, records
+from distill_lib.study.table.load import load_table
 
-TINY = (Path(__file__).parents[1] / "profiles" / "tiny.toml").read_text()
+TINY = (Path(__file__).parents[2] / "profiles" / "tiny.toml").read_text()
 CHAIN = ("pretrain-s0", "attack-ctrl-s0", "rates-ctrl-shapes-s0")
 
 
@@ -34,7 +35,7 @@ def table(tmp_path, monkeypatch):
     before = torch.get_num_threads()
     path = tmp_path / "tiny.toml"
     path.write_text(TINY.replace("share = 0.01", "share = 0.2").replace("[0.01, 0.02]", "[0.2, 0.3]"))
-    yield load_table(str(path), runs=tmp_path / "runs", root=Path(__file__).parents[2])
+    yield load_table(str(path), runs=tmp_path / "runs", root=Path(__file__).parents[3])
     torch.set_num_threads(before)
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from distill_lib.study import main_job, price
+from distill_lib.study import main_job
 from distill_lib.study.config import load_profile
-from distill_lib.study.price import Price
-from distill_lib.study.wants import WANTS, Want
+from distill_lib.study.table import price
+from distill_lib.study.table.price import Price
+from distill_lib.study.table.wants import WANTS, Want
 
-TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
+TINY = str(Path(__file__).parents[2] / "profiles" / "tiny.toml")
 MEASURED = {"pretrain": 10.0, "attack": 4.0, "cell": 1.5, "read": 0.5}
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from distill_lib.study import store
-from distill_lib.study.job_command import add_options as add_arguments
-from distill_lib.study.job_command import table_of
-from distill_lib.study.table import Table
+from distill_lib.study.table.command import add_options as add_arguments
+from distill_lib.study.table.command import table_of
+from distill_lib.study.table.table import Table
 
 __all__ = ["add_arguments", "described", "main", "refresh"]
 CORES = 4  # of a job of the study, which computes in as many processes; a command has one
