@@ -131,6 +131,13 @@ def exclusive(
         yield folder
 
 
+def note_made(root: Path, kind: str, key: str, wall_s: float) -> None:
+    """Append a line to `makes.log`, which has one for each thing made: when, what, where, how long."""
+    line = (time.strftime("%FT%T%z"), kind, key, socket.gethostname(), os.getpid(), wall_s)
+    with writing(root), open(root / "makes.log", "a", encoding="utf-8") as log:  # one line, appended: atomic
+        log.write(" ".join(map(str, line)) + "\n")
+
+
 def place(folder: Path, destination: Path) -> None:
     """Rename a finished folder to its place; one that is there stays (some networks' locks fail)."""
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -270,9 +277,7 @@ class Store:
             write_json(folder / "cost.json", {**cost, "files": sizes})
         with writing(self.root):
             place(folder, destination)
-            with open(self.root / "makes.log", "a", encoding="utf-8") as log:  # one line, appended: atomic
-                line = (cost["made_at"], kind, destination.name, cost["host"], os.getpid(), cost["wall_s"])
-                log.write(" ".join(map(str, line)) + "\n")
+            note_made(self.root, kind, destination.name, cost["wall_s"])
         shutil.rmtree(workspace.checkpoint, ignore_errors=True)
 
 

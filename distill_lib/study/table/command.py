@@ -14,10 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the job")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, metavar: str = "SOURCE") -> None:
     """Declare what says which table is meant."""
     add = parser.add_argument
-    add("source", metavar="SOURCE", help="a profile (quick, laptop, gpu, paper), a .toml profile or a .json table")
+    add("source", metavar=metavar, help="a profile (quick, laptop, gpu, paper), a .toml profile or a .json table")
     add("--seeds", metavar="SEEDS", help="in place of the profile's: 3, 0-5 or 0,2,4")
     add("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; the profile's own by default")
     add("--data-dir", metavar="FOLDER", help="folder of the image archives and downloads")

@@ -130,7 +130,7 @@ class Commands:
         missing = [name for name in job.makes if not (self.root / name).exists()]
         if missing:
             raise Failed(f"the command ended without making {', '.join(missing)}", text)
-        log_line(self.runs, "command", key, round(time.monotonic() - began, 2))
+        store.note_made(self.runs, "command", key, round(time.monotonic() - began, 2))
         return {"makes": list(job.makes)}
 
 
@@ -158,10 +158,3 @@ class Failed(Exception):
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)
         self.log = log
-
-
-def log_line(runs: Path, kind: str, key: str, wall_s: float) -> None:
-    """Append a line to `makes.log`, which has one for each thing made."""
-    with store.writing(runs), open(runs / "makes.log", "a", encoding="utf-8") as log:
-        line = (time.strftime("%FT%T%z"), kind, key, socket.gethostname(), os.getpid(), wall_s)
-        log.write(" ".join(map(str, line)) + "\n")

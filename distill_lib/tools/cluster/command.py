@@ -7,6 +7,7 @@ from collections.abc import Callable
 from distill_lib.errors import UsageError, choose
 from distill_lib.study.command import data_folder
 from distill_lib.study.jobs import parse_seeds
+from distill_lib.study.table.command import add_options
 from distill_lib.study.table.load import load_table
 from distill_lib.study.table.table import Table
 from distill_lib.tools.cluster import slurm
@@ -19,15 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("action", metavar="ACTION", help="; ".join(f"{name}: {does}" for name, (does, _) in ACTIONS.items()))
-    add("source", metavar="PROFILE", help="quick, laptop, gpu, paper, a .toml profile or a .json table of commands")
-    add("--seeds", metavar="SEEDS", help="replace the profile's seeds: 3, 0-5 or 0,2,4")
+    add_options(parser, "PROFILE")
     add("--dry-run", action="store_true", help="submit: say which jobs would be submitted, and stop")
     add("--partition", metavar="NAME", help="Slurm's partition; its default one by default")
     add("--account", metavar="NAME", help="Slurm's account; yours by default")
     add("--time-scale", metavar="X", default="1", help="multiply the jobs' time limits: 2 for nodes half as fast")
     add("--extra", metavar="WORDS", action="append", default=[], help="more for sbatch: --extra=--qos=long")
-    add("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; the profile's own by default")
-    add("--data-dir", metavar="FOLDER", help="folder of the image archives and downloads")
 
 
 def main(args: argparse.Namespace) -> int:
