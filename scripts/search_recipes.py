@@ -18,7 +18,8 @@ import pandas
 
 from distill_lib.errors import UsageError
 from distill_lib.evaluation.goals import RATES, shortfall
-from distill_lib.study.config import RECIPE, Recipe, fill
+from distill_lib.study.config.fill import fill
+from distill_lib.study.config.sweep import RECIPE, Recipe
 from distill_lib.study.session import Study, open_study, repository
 from distill_lib.study.sweeps import named
 

@@ -7,7 +7,7 @@ import pytest
 
 from distill_lib.plots import redraw
 from distill_lib.study import tables
-from distill_lib.study.config import load_profile
+from distill_lib.study.config.load import load_profile
 from distill_lib.study.datafree.stale import checker as datafree_checker
 from distill_lib.study.stale import checker, known_facts
 from distill_lib.study.undistillable.stale import checker as undistillable_checker

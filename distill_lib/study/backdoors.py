@@ -10,7 +10,7 @@ from distill_lib.attacks import ctrl, poisoned_data
 from distill_lib.attacks.badencoder import BadEncoderConfig, choose_references, inject
 from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES, margins
-from distill_lib.study.config import Profile
+from distill_lib.study.config.profile import Profile
 from distill_lib.study.store import Artefact, Workspace
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, corner_patch

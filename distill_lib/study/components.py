@@ -16,7 +16,7 @@ from distill_lib.training.simclr import SimCLRConfig
 from distill_lib.vision.augment import Augmentation
 
 if TYPE_CHECKING:
-    from distill_lib.study.config import Defender
+    from distill_lib.study.config.settings import Defender
     from distill_lib.study.stages import Stages
 
 # Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:

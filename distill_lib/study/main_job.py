@@ -9,7 +9,8 @@ from typing import Any
 from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.study import tables
-from distill_lib.study.config import PROFILES, Profile, load_profile
+from distill_lib.study.config.load import PROFILES, load_profile
+from distill_lib.study.config.profile import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
 # Notebook -> the figures that it must make.

@@ -9,7 +9,7 @@ import pandas
 from distill_lib.evaluation.cells import SCOPE, shared_seeds
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
 from distill_lib.study.components import DEFENCES
-from distill_lib.study.config import RECIPE
+from distill_lib.study.config.sweep import RECIPE
 from distill_lib.study.session import Study
 from distill_lib.study.stale import Naming, cell_of
 from distill_lib.study.store import Artefact, Store

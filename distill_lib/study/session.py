@@ -19,7 +19,9 @@ from distill_lib.study import tables
 from distill_lib.study.backdoors import BACKDOORS
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
-from distill_lib.study.config import Further, Profile, load_profile
+from distill_lib.study.config.load import load_profile
+from distill_lib.study.config.profile import Profile
+from distill_lib.study.config.settings import Further
 from distill_lib.study.cost import highest_rss_mb
 from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, DATAFREE_SWEEP_COLUMNS
 from distill_lib.study.datafree.stale import checker as datafree_checker

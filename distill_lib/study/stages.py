@@ -22,7 +22,8 @@ from distill_lib.evaluation.rates import rates, trigger_cos
 from distill_lib.study.backdoors import BACKDOORS, Backdoor
 from distill_lib.study.cells import Cell
 from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
-from distill_lib.study.config import Optimisation, Profile
+from distill_lib.study.config.profile import Profile
+from distill_lib.study.config.settings import Optimisation
 from distill_lib.study.store import Artefact, Store, Workspace
 from distill_lib.training.byol import BYOLConfig, byol
 from distill_lib.training.device import resolve_precision

@@ -10,7 +10,7 @@ import torch
 
 from distill_lib.errors import UsageError
 from distill_lib.study.cells import Cell
-from distill_lib.study.config import Profile
+from distill_lib.study.config.profile import Profile
 from distill_lib.study.stages import Facts, Stages
 from distill_lib.study.store import Artefact, Store, key
 from distill_lib.vision.encoders import PRECISIONS

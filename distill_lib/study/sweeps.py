@@ -8,7 +8,7 @@ import pandas
 from distill_lib.evaluation.cells import shared_seeds
 from distill_lib.evaluation.goals import goals
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
-from distill_lib.study.config import RECIPE, STAGES, Recipe, Sweep
+from distill_lib.study.config.sweep import RECIPE, STAGES, Recipe, Sweep
 from distill_lib.study.session import Study, rows_like
 
 WHERE = ("pretrain", "attack", "downstream")

@@ -13,7 +13,7 @@ import torch
 from distill_lib.data import ImageSet
 from distill_lib.study import processes
 from distill_lib.study.cells import Cell
-from distill_lib.study.config import Profile
+from distill_lib.study.config.profile import Profile
 from distill_lib.study.jobs import parse_workers
 from distill_lib.study.progress import Reporter, beside
 from distill_lib.study.stages import Stages

@@ -13,7 +13,7 @@ import pytest
 
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study.backdoors import BACKDOORS
-from distill_lib.study.config import PROFILES, load_profile
+from distill_lib.study.config.load import PROFILES, load_profile
 from distill_lib.study.session import open_study
 from distill_lib.study.stages import Stages
 

@@ -11,7 +11,7 @@ from distill_lib.errors import UsageError
 from distill_lib.study import components
 from distill_lib.study.cells import Cell
 from distill_lib.study.components import DEFENCES, FRESH_REPAIR, FRESH_TEACHER, STUDENTS, TEACHERS
-from distill_lib.study.config import load_profile
+from distill_lib.study.config.load import load_profile
 from distill_lib.study.stages import Facts, Stages
 from distill_lib.study.stale import Naming, checker
 from distill_lib.study.store import Artefact, Store, Workspace

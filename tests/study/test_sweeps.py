@@ -9,7 +9,7 @@ import pytest
 
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study import sweeps as module
-from distill_lib.study.config import Sweep
+from distill_lib.study.config.sweep import Sweep
 from distill_lib.study.session import open_study
 from distill_lib.study.stages import Stages
 from distill_lib.study.sweeps import NOTHING, Sweeps, named, overview, swept

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from distill_lib.errors import UsageError
-from distill_lib.study.config import Profile
+from distill_lib.study.config.profile import Profile
 from distill_lib.study.datafree.cells import subject_of
 from distill_lib.study.datafree.stages import DataFreeStages
 from distill_lib.study.stages import Facts, Stages

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from distill_lib.study.config import Profile
+from distill_lib.study.config.profile import Profile
 from distill_lib.study.table.wants import Want
 from distill_lib.study.workers import MOST as PROCESSES
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from distill_lib.errors import UsageError
-from distill_lib.study.config import Profile
+from distill_lib.study.config.profile import Profile
 from distill_lib.study.stages import Facts, Stages
 from distill_lib.study.stale import Naming
 from distill_lib.study.undistillable.cells import subject_of

@@ -18,7 +18,8 @@ from distill_lib.data.builtin import cache_file
 from distill_lib.evaluation.probes import NearestNeighbours
 from distill_lib.evaluation.statistics import Comparison, paired_interval
 from distill_lib.study import store, tables
-from distill_lib.study.config import Profile, load_profile
+from distill_lib.study.config.load import load_profile
+from distill_lib.study.config.profile import Profile
 from distill_lib.study.stages import VERSIONS
 from distill_lib.training.loop import Schedule
 from distill_lib.training.simclr import SimCLRConfig, simclr

@@ -13,7 +13,7 @@ from distill_lib.datafree.vaccine import VaccineConfig
 from distill_lib.datafree.zskt import ZSKTConfig
 from distill_lib.errors import UsageError
 from distill_lib.study import main_job
-from distill_lib.study.config import load_profile
+from distill_lib.study.config.load import load_profile
 from distill_lib.study.jobs import expand
 from distill_lib.training.supervised import sgd_schedule
 

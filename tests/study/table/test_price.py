@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distill_lib.study import main_job
-from distill_lib.study.config import load_profile
+from distill_lib.study.config.load import load_profile
 from distill_lib.study.table import price
 from distill_lib.study.table.price import Price
 from distill_lib.study.table.wants import WANTS, Want

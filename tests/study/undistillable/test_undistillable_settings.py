@@ -6,7 +6,7 @@ import pytest
 
 from distill_lib.errors import UsageError
 from distill_lib.study import main_job
-from distill_lib.study.config import PROFILES, load_profile
+from distill_lib.study.config.load import PROFILES, load_profile
 from distill_lib.study.jobs import expand
 from distill_lib.study.undistillable.settings import ablation_settings
 from distill_lib.undistillable import PRESETS, StingyConfig

@@ -5,7 +5,7 @@ import torch
 
 from distill_lib.data import ImageSet
 from distill_lib.study import tables
-from distill_lib.study.config import load_profile
+from distill_lib.study.config.load import load_profile
 from distill_lib.tools.bench import precision
 
 CPU = torch.device("cpu")

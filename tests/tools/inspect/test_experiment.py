@@ -12,7 +12,7 @@ from distill_lib.data import ImageSet
 from distill_lib.defences.inversion import AimConfig, InversionConfig
 from distill_lib.evaluation.detection import threshold
 from distill_lib.study import tables
-from distill_lib.study.config import load_profile
+from distill_lib.study.config.load import load_profile
 from distill_lib.study.stages import Stages
 from distill_lib.study.store import Store
 from distill_lib.tools.inspect import experiment
