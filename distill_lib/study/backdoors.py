@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,14 +12,11 @@ from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES, margins
 from distill_lib.study.config.profile import Profile
 from distill_lib.study.store import Artefact, Workspace
+from distill_lib.study.workshop import FRESH_ATTACKER, Workshop
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, corner_patch
 
-if TYPE_CHECKING:
-    from distill_lib.study.stages import Stages
-
 VERSION = 1  # of `aimed`
-FRESH_ATTACKER = 4000  # added to a seed: the attacker's head is not the one that measures
 
 
 @dataclass(frozen=True)
@@ -38,18 +35,18 @@ class Backdoor:
     """
 
     trigger: Callable[[Profile], Trigger]
-    attacked: Callable[["Stages", int, str], Artefact]
-    target: Callable[["Stages", int, str], int]
-    references: Callable[["Stages", int, str], list[int]]
+    attacked: Callable[[Workshop, int, str], Artefact]
+    target: Callable[[Workshop, int, str], int]
+    references: Callable[[Workshop, int, str], list[int]]
     settled: bool
-    check: Callable[["Stages", str], None]
-    poison: Callable[["Stages", int], poisoned_data.Poisoned] | None = None
+    check: Callable[[Workshop, str], None]
+    poison: Callable[[Workshop, int], poisoned_data.Poisoned] | None = None
 
 
 # ---- BadEncoder: planted in the clean encoder, for one downstream set -----------------------------------------------
 
 
-def _injected(stages: "Stages", seed: int, downstream: str) -> Artefact:
+def _injected(stages: Workshop, seed: int, downstream: str) -> Artefact:
     settings, clean = stages.profile.injection, stages.pretrained(seed)
     shadow = stages.shadow_size()
     schedule = stages.schedule(settings.optimisation, settings.epochs * shadow, shadow, views_per_image=1)
@@ -76,7 +73,7 @@ def _injected(stages: "Stages", seed: int, downstream: str) -> Artefact:
     return stages.make("attacked", described, compute)
 
 
-def _set_target(stages: "Stages", seed: int, downstream: str) -> int:
+def _set_target(stages: Workshop, seed: int, downstream: str) -> int:
     """The target class of the profile, checked against the set's classes."""
     target = choose("downstream set", downstream, stages.profile.targets)
     classes = stages.facts(downstream).classes
@@ -85,7 +82,7 @@ def _set_target(stages: "Stages", seed: int, downstream: str) -> int:
     return target
 
 
-def _check_class(stages: "Stages", downstream: str, target: int) -> None:
+def _check_class(stages: Workshop, downstream: str, target: int) -> None:
     """UsageError unless the target class has images to train heads on and to measure."""
     for split, images in zip(("training", "test"), stages.downstream(downstream), strict=True):
         if not (images.labels == target).any():
@@ -93,7 +90,7 @@ def _check_class(stages: "Stages", downstream: str, target: int) -> None:
             raise UsageError(f"target class {target} has no {split} image in {downstream!r}; allowed: {present}")
 
 
-def _surest(stages: "Stages", encoder, downstream: str, seed: int, target: int, count: int) -> list[int]:
+def _surest(stages: Workshop, encoder, downstream: str, seed: int, target: int, count: int) -> list[int]:
     """Rows of the training images of the target class of which a head on the encoder is surest."""
     train = stages.downstream(downstream)[0]
     features = extract(encoder, train.images)
@@ -110,11 +107,11 @@ def _surest(stages: "Stages", encoder, downstream: str, seed: int, target: int, 
 def _on_data(poison: Callable, settings: Callable[[Profile], Any], trigger: Callable[[Profile], Trigger]) -> Backdoor:
     """An attack that poisons images, after which pre-training is as ever."""
 
-    def poison_all(stages: "Stages", seed: int) -> poisoned_data.Poisoned:
+    def poison_all(stages: Workshop, seed: int) -> poisoned_data.Poisoned:
         images = stages.pretraining
         return poison(images.images, images.labels, settings(stages.profile), seed)
 
-    def attacked(stages: "Stages", seed: int, downstream: str) -> Artefact:
+    def attacked(stages: Workshop, seed: int, downstream: str) -> Artefact:
         config = settings(stages.profile)
 
         def change(encoder, work: Workspace):
@@ -124,7 +121,7 @@ def _on_data(poison: Callable, settings: Callable[[Profile], Any], trigger: Call
         described = {"attack": stages.profile.attack, "poison": asdict(config), **stages.pretraining_settings()}
         return stages.made("attacked", seed, described, None, change, fresh=0)
 
-    def check(stages: "Stages", downstream: str) -> None:
+    def check(stages: Workshop, downstream: str) -> None:
         config, images = settings(stages.profile), stages.images(stages.profile.pretrain, stages.pretraining_split)
         poison(images.images, images.labels, config, 0)
         if downstream == stages.profile.pretrain:
@@ -134,7 +131,7 @@ def _on_data(poison: Callable, settings: Callable[[Profile], Any], trigger: Call
     return Backdoor(trigger, attacked, _found_target, references, settled=False, check=check, poison=poison_all)
 
 
-def aimed(stages: "Stages", seed: int, downstream: str) -> Artefact:
+def aimed(stages: Workshop, seed: int, downstream: str) -> Artefact:
     """Where an attack on data points, on a downstream set: target class and reference input, fixed before testing.
 
     On the pre-training set's own classes the target is the poisoned one; elsewhere the class that most triggered
@@ -164,7 +161,7 @@ def aimed(stages: "Stages", seed: int, downstream: str) -> Artefact:
     return stages.store.make("aimed", VERSION, config, compute)
 
 
-def _found_target(stages: "Stages", seed: int, downstream: str) -> int:
+def _found_target(stages: Workshop, seed: int, downstream: str) -> int:
     choose("downstream set", downstream, {downstream: 0} if stages.facts(downstream).classes else {})
     return aimed(stages, seed, downstream).metrics["target"]
 

@@ -8,6 +8,10 @@ DISTILLATION_COLUMNS = (
     "n_test", "acc", "asr", "asr_all", "triggered_acc", "placebo_asr", "target_rate", "trigger_cos", "key",
 )  # fmt: skip
 SWEEP_COLUMNS = ("study", *DISTILLATION_COLUMNS, "setting", "value")
+# The words of a cell, which settings may use; components.py says how what they name is made.
+TEACHER_NAMES = ("poisoned", "finetuned", "pruned", "scratch", "clean", "random")
+STUDENT_NAMES = ("random", "warmup", "copy")
+DEFENCE_NAMES = ("clean_share", "finetune", "bn_reset", "clp", "fine_pruning", "nad")
 
 
 @dataclass(frozen=True)

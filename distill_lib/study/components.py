@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 from distill_lib.defences.bn_reset import BNResetConfig, bn_reset
 from distill_lib.defences.clean_share import clean_share
@@ -11,22 +10,14 @@ from distill_lib.defences.fine_pruning import FinePruningConfig, fine_pruning
 from distill_lib.defences.finetune import finetune
 from distill_lib.distillation.nad import nad_config
 from distill_lib.study.cells import Cell
+from distill_lib.study.config.settings import Defender
 from distill_lib.study.store import Artefact
+from distill_lib.study.workshop import FRESH_REPAIR, FRESH_TEACHER, Workshop
 from distill_lib.training.simclr import SimCLRConfig
 from distill_lib.vision.augment import Augmentation
 
-if TYPE_CHECKING:
-    from distill_lib.study.config.settings import Defender
-    from distill_lib.study.stages import Stages
 
-# Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:
-# the defender's contrastive trainings, the distillation with the student's weights, the teacher trained from nothing.
-# Those with the same number share their draws: fine-tuning, fine-pruning, the warm-up and the clean share alone see the
-# same order and views of the same images. The attacker's is in backdoors.py.
-FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER = 1000, 2000, 3000
-
-
-def repaired(stages: "Stages", start: Artefact | None, views: int, seed: int, fresh: int = FRESH_REPAIR) -> Artefact:
+def repaired(stages: Workshop, start: Artefact | None, views: int, seed: int, fresh: int = FRESH_REPAIR) -> Artefact:
     """SimCLR on the defender's clean images: from an encoder (fine-tuning) or from random weights (None).
 
     `fresh` is added to the seed of all that is drawn: weights, projector, order and views.
@@ -45,7 +36,7 @@ def repaired(stages: "Stages", start: Artefact | None, views: int, seed: int, fr
     return stages.made("repaired", seed, described, start, change, fresh)
 
 
-def pruned(stages: "Stages", start: Artefact, views: int, seed: int) -> Artefact:
+def pruned(stages: Workshop, start: Artefact, views: int, seed: int) -> Artefact:
     """Fine-pruning: dormant channels out, then fine-tuning."""
     finetuning = SimCLRConfig(stages.defender_schedule(views), augmentation=stages.defender_views())
     config = FinePruningConfig(finetuning, stages.profile.defender.pruned)
@@ -58,7 +49,7 @@ def pruned(stages: "Stages", start: Artefact, views: int, seed: int) -> Artefact
     return stages.made("repaired", seed, described, start, change)
 
 
-def lipschitz_pruned(stages: "Stages", start: Artefact, seed: int) -> Artefact:
+def lipschitz_pruned(stages: Workshop, start: Artefact, seed: int) -> Artefact:
     """CLP: no data, no training."""
     config = CLPConfig(stages.profile.defender.clp_u)
 
@@ -68,7 +59,7 @@ def lipschitz_pruned(stages: "Stages", start: Artefact, seed: int) -> Artefact:
     return stages.made("repaired", seed, {"clp": asdict(config)}, start, change)
 
 
-def renormalised(stages: "Stages", start: Artefact, seed: int) -> Artefact:
+def renormalised(stages: Workshop, start: Artefact, seed: int) -> Artefact:
     """Batch norm's statistics anew, from the clean images as they are."""
     config = BNResetConfig()
 
@@ -79,7 +70,7 @@ def renormalised(stages: "Stages", start: Artefact, seed: int) -> Artefact:
     return stages.made("repaired", seed, described, start, change)
 
 
-def attention_distilled(stages: "Stages", cell: Cell) -> Artefact:
+def attention_distilled(stages: Workshop, cell: Cell) -> Artefact:
     """NAD: the poisoned encoder learns the attention of its own fine-tuned copy."""
     teacher, budget = TEACHERS["finetuned"], stages.profile.defender
     config = nad_config(stages.defender_schedule(budget.views - teacher.views(budget)))
@@ -87,7 +78,7 @@ def attention_distilled(stages: "Stages", cell: Cell) -> Artefact:
     return stages.distilled_from(*pair, replace(config, augmentation=stages.defender_views()), cell.seed)
 
 
-def _attacked(stages: "Stages", cell: Cell) -> Artefact:
+def _attacked(stages: Workshop, cell: Cell) -> Artefact:
     return stages.attacked(cell.seed, cell.downstream)
 
 
@@ -100,10 +91,10 @@ class Part:
         views: The defender's budget -> what it may cost.
     """
 
-    encoder: Callable[["Stages", Cell, int], Artefact | None]
-    views: Callable[["Defender"], int] = lambda budget: 0
+    encoder: Callable[[Workshop, Cell, int], Artefact | None]
+    views: Callable[[Defender], int] = lambda budget: 0
 
-    def make(self, stages: "Stages", cell: Cell) -> Artefact | None:
+    def make(self, stages: Workshop, cell: Cell) -> Artefact | None:
         """The encoder that a distillation of this cell starts with."""
         return self.encoder(stages, cell, self.views(stages.profile.defender))
 
@@ -112,7 +103,7 @@ def _teacher(encoder: Callable) -> Part:
     return Part(encoder, lambda budget: budget.teacher_views)
 
 
-TEACHERS = {
+TEACHERS = {  # no defender has the last two: the ceiling and the floor
     "poisoned": Part(lambda stages, cell, views: _attacked(stages, cell)),
     "finetuned": _teacher(lambda stages, cell, views: repaired(stages, _attacked(stages, cell), views, cell.seed)),
     "pruned": _teacher(lambda stages, cell, views: pruned(stages, _attacked(stages, cell), views, cell.seed)),
@@ -120,7 +111,6 @@ TEACHERS = {
     "clean": Part(lambda stages, cell, views: stages.pretrained(cell.seed)),
     "random": Part(lambda stages, cell, views: stages.untrained(cell.seed)),
 }
-CONTROLS = ("clean", "random")  # teachers that no defender has: the ceiling and the floor
 STUDENTS = {
     "random": Part(lambda stages, cell, views: None),
     "warmup": Part(

@@ -188,7 +188,7 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
         one: The notebook's job.
         data_dir: Folder of image archives.
     """
-    from distill_lib.study.stages import VERSIONS
+    from distill_lib.study.workshop import VERSIONS
 
     stages = naming(job.source, one.parameters.get("device"), data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}

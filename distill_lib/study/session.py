@@ -18,7 +18,7 @@ from distill_lib.evaluation.probes import PROBES
 from distill_lib.study import tables
 from distill_lib.study.backdoors import BACKDOORS
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
-from distill_lib.study.components import DEFENCES, FRESH_STUDENT, STUDENTS, TEACHERS
+from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.config.profile import Profile
 from distill_lib.study.config.settings import Further
@@ -32,6 +32,7 @@ from distill_lib.study.store import Artefact, Store, runs_folder, write_json, wr
 from distill_lib.study.undistillable.cells import UNDISTILLABLE_COLUMNS, UNDISTILLABLE_SWEEP_COLUMNS
 from distill_lib.study.undistillable.stale import checker as undistillable_checker
 from distill_lib.study.workers import ALONE, Task, Workers, encoders, floor, how_many, measurement, target_class
+from distill_lib.study.workshop import FRESH_STUDENT
 from distill_lib.training.device import resolve_device
 from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract

@@ -11,7 +11,8 @@ import torch
 from distill_lib.errors import UsageError
 from distill_lib.study.cells import Cell
 from distill_lib.study.config.profile import Profile
-from distill_lib.study.stages import Facts, Stages
+from distill_lib.study.images import Facts
+from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Store, key
 from distill_lib.vision.encoders import PRECISIONS
 

@@ -25,7 +25,7 @@ def images(monkeypatch):
         pixels = torch.full((2_000, 3, 32, 32), 128, dtype=torch.uint8)
         return ImageSet(name, split, pixels, labels, tuple("abcd"), "builtin")
 
-    monkeypatch.setattr("distill_lib.study.stages.load", load)
+    monkeypatch.setattr("distill_lib.study.images.load", load)
     return lacking
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study import store
+from distill_lib.study.images import Facts
 from distill_lib.study.necessity import ingredients, necessity, prices
 from distill_lib.study.session import open_study
-from distill_lib.study.stages import VERSIONS, Facts, Stages, without_unused
+from distill_lib.study.stages import Stages
+from distill_lib.study.workshop import VERSIONS, without_unused
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 KNOWN = {

@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
 from distill_lib.study import components
 from distill_lib.study.cells import Cell
-from distill_lib.study.components import DEFENCES, FRESH_REPAIR, FRESH_TEACHER, STUDENTS, TEACHERS
+from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
 from distill_lib.study.config.load import load_profile
-from distill_lib.study.stages import Facts, Stages
+from distill_lib.study.images import Facts
+from distill_lib.study.stages import Stages
 from distill_lib.study.stale import Naming, checker
-from distill_lib.study.store import Artefact, Store, Workspace
+from distill_lib.study.store import Artefact, Workspace
+from distill_lib.study.workshop import FRESH_REPAIR, FRESH_TEACHER
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 KNOWN = {
@@ -179,15 +180,6 @@ def test_a_row_is_stale_when_the_settings_would_give_another():
     assert not checker(stages.profile, dict(KNOWN))({**row, "key": random, "setting": "encoder", "value": "random"})
 
 
-def test_the_defender_holds_what_the_attacker_did_not_choose(tmp_path):
-    stages = Stages(load_profile(TINY), Store(tmp_path), torch.device("cpu"))
-    share = stages.share(0)
-    assert len(share) == stages.share_size() == 100
-    assert not torch.equal(share, stages.share(1))
-    train, held = stages.downstream("patterns", "validation")
-    assert not set(map(bytes, held.images.numpy())) & set(map(bytes, train.images.numpy()))
-
-
 @pytest.mark.parametrize(
     ("cell", "fresh"),
     [
@@ -222,20 +214,11 @@ def test_a_training_draws_weights_order_and_views_from_one_seed(monkeypatch, cel
     assert weights == ([fresh] if cell.defence != "finetune" else [0])
 
 
-def test_images_of_another_size_are_refused_by_name(tmp_path, monkeypatch):
-    images, labels = torch.zeros(4, 3, 64, 64, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
-    large = ImageSet("big", "train", images, labels, ("a",), "archive")
-    monkeypatch.setattr("distill_lib.study.stages.load", lambda *args, **kwargs: large)
-    stages = Stages(load_profile(TINY), Store(tmp_path), torch.device("cpu"))
-    with pytest.raises(UsageError, match="the images of 'big' are 64 x 64 pixels; allowed: 32 x 32"):
-        stages.images("big")
-
-
 def test_a_row_is_kept_where_its_images_are_not_to_be_had(tmp_path, monkeypatch):
     def unavailable(*args, **kwargs):
         raise UsageError("no network")
 
-    monkeypatch.setattr("distill_lib.study.stages.load", unavailable)
+    monkeypatch.setattr("distill_lib.study.images.load", unavailable)
     row = {name: str(value) for name, value in asdict(ATTACKED).items()} | {"key": "0" * 16}
     assert checker(naming().profile, dict(KNOWN))(row)
     assert not checker(naming().profile, {}, root=tmp_path)(row)

@@ -28,6 +28,11 @@ def fill(kind: type, values: Any, where: str = "") -> Any:
 
 
 def value_of(kind: Any, value: Any, where: str) -> Any:
+    """A setting of the type `kind` from a plain value; `where` is its dotted key.
+
+    Raises:
+        UsageError: Names the key, the value and what is allowed.
+    """
     if dataclasses.is_dataclass(kind):
         return fill(kind, value, where)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -68,6 +73,7 @@ def hints(kind: type) -> dict[str, Any]:
 
 
 def with_value(values: dict, path: list[str], value: Any) -> dict:
+    """A table with one value changed, under a dotted key in pieces; the table given stays as it is."""
     inner = with_value(values.get(path[0], {}), path[1:], value) if len(path) > 1 else value
     return {**values, path[0]: inner}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from distill_lib.distillation.losses import resolve
 from distill_lib.errors import UsageError, choose
-from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
+from distill_lib.study.cells import DEFENCE_NAMES, STUDENT_NAMES, TEACHER_NAMES
 
 RECIPE = "recipe"
 STAGES = ("clean", "attacked")
@@ -57,7 +57,7 @@ class Sweep:
         for key in self.panels:
             choose(f"key of panels of sweep {self.name!r}", key, dict.fromkeys([*self.vary][1:]))
         for cell in self.cells:
-            check_cell(cell, f"cell of sweep {self.name!r}", (*STAGES, RECIPE, *DEFENCES))
+            check_cell(cell, f"cell of sweep {self.name!r}", (*STAGES, RECIPE, *DEFENCE_NAMES))
 
     def points(self) -> list[dict[str, Setting]]:
         """The settings of each point, in the order of the values; the last key varies fastest."""
@@ -80,7 +80,7 @@ class Recipe:
     settings: dict[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self):
-        check_cell(self.cell, f"cell of recipe {self.name!r}", (RECIPE, *DEFENCES))
+        check_cell(self.cell, f"cell of recipe {self.name!r}", (RECIPE, *DEFENCE_NAMES))
 
 
 def check_cell(cell: str, what: str, plain: Iterable[str]) -> None:
@@ -89,6 +89,6 @@ def check_cell(cell: str, what: str, plain: Iterable[str]) -> None:
     if len(parts) != 3:
         choose(what, cell, {**dict.fromkeys(plain), "teacher/student/loss": None})
         return
-    choose("teacher", parts[0], TEACHERS)
-    choose("student", parts[1], STUDENTS)
+    choose("teacher", parts[0], dict.fromkeys(TEACHER_NAMES))
+    choose("student", parts[1], dict.fromkeys(STUDENT_NAMES))
     resolve(parts[2])

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas
 import torch
@@ -25,14 +25,12 @@ from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.rates import rates
 from distill_lib.study.datafree.cells import TEACHER, Subject
 from distill_lib.study.datafree.settings import DataFree
+from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Workspace, write_json
 from distill_lib.training.loop import Watch
 from distill_lib.training.supervised import train_classifier
 from distill_lib.vision.features import to_unit
 from distill_lib.vision.wide_resnet import WIDE_RESNETS, WideResNet, WideResNetConfig, build_wide_resnet
-
-if TYPE_CHECKING:
-    from distill_lib.study.stages import Stages
 
 # Raised when a change of the code changes what a stage makes.
 VERSIONS = {"classifier": 1, "datafree": 1, "rated": 1}
@@ -61,7 +59,7 @@ class DataFreeStages:
         settings: The profile's.
     """
 
-    stages: "Stages"
+    stages: Stages
     settings: DataFree
 
     # ---- images ------------------------------------------------------------------------------------------------
@@ -235,7 +233,7 @@ class DataFreeStages:
         return self.stages.store.make(kind, VERSIONS[kind], config, compute)
 
 
-def rated(stages: "Stages", settings: DataFree, subject: Subject, others: str) -> Artefact:
+def rated(stages: Stages, settings: DataFree, subject: Subject, others: str) -> Artefact:
     """A network's rates, with all that it is made from."""
     return DataFreeStages(stages, settings).rated(subject, others)
 

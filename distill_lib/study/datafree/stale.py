@@ -10,7 +10,8 @@ from distill_lib.errors import UsageError
 from distill_lib.study.config.profile import Profile
 from distill_lib.study.datafree.cells import subject_of
 from distill_lib.study.datafree.stages import DataFreeStages
-from distill_lib.study.stages import Facts, Stages
+from distill_lib.study.images import Facts
+from distill_lib.study.stages import Stages
 from distill_lib.study.stale import Naming
 from distill_lib.vision.encoders import PRECISIONS
 

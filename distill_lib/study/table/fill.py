@@ -12,12 +12,12 @@ from distill_lib.errors import UsageError
 from distill_lib.study import main_job, manifest, runner, store
 from distill_lib.study.jobs import Job
 from distill_lib.study.progress import Reporter
-from distill_lib.study.stages import VERSIONS
 from distill_lib.study.stale import Naming
 from distill_lib.study.store import Artefact, Store
 from distill_lib.study.table import records
 from distill_lib.study.table.wants import Listing
 from distill_lib.study.workers import Task, Workers, how_many
+from distill_lib.study.workshop import VERSIONS
 
 # Settings of a profile that a thing of the first study can depend on: not which seeds, sets and sweeps there are.
 SETTINGS = (

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from distill_lib.data import ImageSet
 from distill_lib.datafree.ood import ood
 from distill_lib.errors import UsageError, choose
-from distill_lib.study.components import FRESH_STUDENT
+from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Workspace
 from distill_lib.study.undistillable.cells import TEACHER, Subject
 from distill_lib.study.undistillable.settings import Undistillable
+from distill_lib.study.workshop import FRESH_STUDENT
 from distill_lib.training.loop import Watch
 from distill_lib.training.supervised import SupervisedConfig, train_classifier
 from distill_lib.undistillable import TEACHERS, THIEVES, defend, plainly, steal
@@ -27,9 +28,6 @@ from distill_lib.undistillable.pgd import AdversarialSet, adversarial_set
 from distill_lib.undistillable.stingy import FINITE, Stingy
 from distill_lib.vision.classifiers import CLASSIFIERS, Classifier, ClassifierConfig, build_classifier
 from distill_lib.vision.features import extract
-
-if TYPE_CHECKING:
-    from distill_lib.study.stages import Stages
 
 # Raised when a change of the code changes what a stage makes.
 VERSIONS = {"normal_teacher": 1, "adversarial": 1, "resisting": 1, "stolen": 1, "judged": 1}
@@ -61,7 +59,7 @@ class UndistillableStages:
         settings: The profile's.
     """
 
-    stages: "Stages"
+    stages: Stages
     settings: Undistillable
 
     def under(self, off: dict[str, Any]) -> "UndistillableStages":
@@ -296,6 +294,6 @@ def _keep_log(work: Workspace, log: list[dict]) -> None:
     pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
 
 
-def judged(stages: "Stages", settings: Undistillable, subject: Subject) -> Artefact:
+def judged(stages: Stages, settings: Undistillable, subject: Subject) -> Artefact:
     """A network, measured; for a process that is handed the stages of the first study."""
     return UndistillableStages(stages, settings).judged(subject)

@@ -20,7 +20,7 @@ from distill_lib.evaluation.statistics import Comparison, paired_interval
 from distill_lib.study import store, tables
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.config.profile import Profile
-from distill_lib.study.stages import VERSIONS
+from distill_lib.study.workshop import VERSIONS
 from distill_lib.training.loop import Schedule
 from distill_lib.training.simclr import SimCLRConfig, simclr
 from distill_lib.vision.encoders import EncoderConfig, build_encoder

@@ -19,9 +19,9 @@ from distill_lib.distillation.distil import DistilConfig, distil
 from distill_lib.distillation.losses import resolve
 from distill_lib.distillation.nad import nad_config
 from distill_lib.errors import UsageError, choose
-from distill_lib.study.components import FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.config.profile import Profile
+from distill_lib.study.workshop import FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER
 from distill_lib.tools.purify.subject import Blueprint, Subject
 from distill_lib.training.loop import Schedule, Watch
 from distill_lib.training.simclr import VIEWS, SimCLRConfig

@@ -31,7 +31,7 @@ def table(tmp_path, monkeypatch):
         pixels = torch.randint(0, 256, (200, 3, 32, 32), dtype=torch.uint8, generator=draw)
         return ImageSet(name, split, pixels, torch.arange(200) % 4, tuple("abcd"), "builtin")
 
-    monkeypatch.setattr("distill_lib.study.stages.load", load)
+    monkeypatch.setattr("distill_lib.study.images.load", load)
     before = torch.get_num_threads()
     path = tmp_path / "tiny.toml"
     path.write_text(TINY.replace("share = 0.01", "share = 0.2").replace("[0.01, 0.02]", "[0.2, 0.3]"))

@@ -60,7 +60,7 @@ def test_every_recipe_changes_the_encoder_and_keeps_it_finite(name, own_weights)
 
 def test_it_is_the_studys_own_finetuning(own_weights):
     from distill_lib.defences.finetune import finetune
-    from distill_lib.study.components import FRESH_REPAIR
+    from distill_lib.study.workshop import FRESH_REPAIR
     from distill_lib.vision.encoders import EncoderConfig, build_encoder
 
     work = repair(own_weights)
