@@ -30,12 +30,13 @@ def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str
         path: The manifest; its folder belongs to the repository whose revision is recorded.
         about: What the study says of itself: `configuration`, `data` (source and hash of each image set).
         records: The jobs' records (`job.json`). Where the manifest knows a job's key, its cost stays:
-            a notebook that is only drawn again finds its artefacts in the store.
+            a notebook that is only drawn again finds its artefacts in the store. `by_seed` says of each seed which
+            revision, processor, precision and torch last ran it: a profile may be run in pieces.
 
     Returns:
         Whether the file changed: not where there is no record that it does not know.
     """
-    old = progress.read(path) or {}
+    old, records = progress.read(path) or {}, list(records)
     jobs = dict(old.get("jobs", {}))
     for record in records:
         cost = {name: record[name] for name in ("key", "wall_s", "peak_rss_mb")}
@@ -43,10 +44,23 @@ def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str
             jobs[record["name"]] = cost
     if old and jobs == old.get("jobs"):
         return False
-    revision = {"git": _git(path.parent)}
+    made = {"versions": versions(), "hardware": hardware(), "git": _git(path.parent)}
     with store.writing(path.parent):
-        store.write_json(path, {**about, "versions": versions(), "hardware": hardware(), **revision, "jobs": jobs})
+        by_seed = old.get("by_seed", {}) | dict.fromkeys(_seeds(records), _summary({**about, **made}))
+        store.write_json(path, {**about, **made, "by_seed": by_seed, "jobs": jobs})
     return True
+
+
+def _seeds(records: Iterable[dict[str, Any]]) -> list[str]:
+    """Those that the jobs were asked for."""
+    return [str(seed) for record in records for seed in record.get("parameters", {}).get("seeds", ())]
+
+
+def _summary(made: dict[str, Any]) -> dict[str, Any]:
+    """What may differ between pieces of a profile that were run at different times, perhaps on different machines."""
+    hardware = {name: made["hardware"][name] for name in ("cpu", "gpus")}
+    revision = {"revision": made["git"]["revision"], "changed": made["git"]["changed"]}
+    return {**revision, **hardware, "precision": made.get("precision"), "torch": made["versions"]["torch"]}
 
 
 def versions() -> dict[str, str]:

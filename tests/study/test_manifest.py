@@ -9,8 +9,9 @@ from distill_lib.study import manifest
 ABOUT = {"configuration": {"lr": 0.1}, "data": {"shapes": {"source": "builtin", "digest": "abc"}}}
 
 
-def record(name="01_attack", key="k1", wall=10.0):
-    return {"name": name, "key": key, "wall_s": wall, "peak_rss_mb": 100.0, "outputs": {}}
+def record(name="01_attack", key="k1", wall=10.0, seeds=(0,)):
+    parameters = {"profile": "quick", "seeds": list(seeds)}
+    return {"name": name, "key": key, "wall_s": wall, "peak_rss_mb": 100.0, "outputs": {}, "parameters": parameters}
 
 
 @pytest.fixture
@@ -35,6 +36,18 @@ def test_jobs_that_ran_are_added_and_others_stay(path):
     manifest.write_manifest(path, ABOUT, [record(key="k2", wall=20.0)])
     jobs = json.loads(path.read_text())["jobs"]
     assert (jobs["01_attack"]["wall_s"], jobs["02_teacher"]["key"]) == (20.0, "k1")
+
+
+def test_each_seed_says_what_ran_it_last(path, monkeypatch):
+    manifest.write_manifest(path, {**ABOUT, "precision": "bf16"}, [record(seeds=[0, 1, 10])])
+    monkeypatch.setattr(manifest, "hardware", lambda: {"cpu": "another", "cores": 2, "gpus": [], "system": "Linux"})
+    manifest.write_manifest(path, {**ABOUT, "precision": "float32"}, [record(key="k2", seeds=[1, 2])])
+    by_seed = json.loads(path.read_text())["by_seed"]
+    assert {seed: made["precision"] for seed, made in by_seed.items()} == {
+        "0": "bf16", "1": "float32", "2": "float32", "10": "bf16",
+    }  # fmt: skip
+    assert by_seed["2"]["cpu"] == "another" != by_seed["0"]["cpu"]
+    assert by_seed["0"]["torch"][0].isdigit()
 
 
 def test_a_run_that_computed_nothing_leaves_it(path):

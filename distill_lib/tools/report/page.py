@@ -193,6 +193,10 @@ def _manifest(manifest: dict[str, Any]) -> list[Table]:
         (name, *(str(about.get(part, ""))[:16] for part in ("source", "count", "classes", "digest")))
         for name, about in manifest.get("data", {}).items()
     ]
+    seeds = [
+        (seed, *(str(made.get(part) or "") for part in ("cpu", "precision", "torch")), str(made.get("revision"))[:8])
+        for seed, made in sorted(manifest.get("by_seed", {}).items(), key=lambda each: (len(each[0]), each[0]))
+    ]
     about = [*manifest.get("hardware", {}).items(), *manifest.get("versions", {}).items()]
     revision = manifest.get("git", {})
     changed = " and changes" if revision.get("changed") else ""
@@ -202,6 +206,7 @@ def _manifest(manifest: dict[str, Any]) -> list[Table]:
     found = (
         Table("Notebooks", ("notebook", "time", "memory", "key"), tuple(jobs)),
         Table("Images", ("set", "source", "images", "classes", "sha256 begins"), tuple(images)),
+        Table("Seeds", ("seed", "processor", "precision", "torch", "revision"), tuple(seeds)),
         Table("Versions", ("what", "which"), tuple((name, value or "none") for name, value in made)),
     )
     return [table for table in found if table.rows]
