@@ -71,10 +71,13 @@ def ran(monkeypatch):
     """Calls of `runner.run`, which does nothing and calls every job what `ran.status` says."""
     calls = SimpleNamespace(jobs=[], place=None, status="done")
 
-    def run(jobs, place):
+    def run(jobs, place, ended):
         calls.jobs, calls.place = jobs, place
         record = {"key": "k", "wall_s": 1.0, "peak_rss_mb": 2.0}
-        return [Outcome(j, "k", calls.status, "a message", {**record, "name": j.name}) for j in jobs]
+        outcomes = [Outcome(j, "k", calls.status, "a message", {**record, "name": j.name}) for j in jobs]
+        for outcome in outcomes:
+            ended(outcome)
+        return outcomes
 
     monkeypatch.setattr(runner, "run", run)
     return calls
@@ -220,11 +223,23 @@ def test_a_bad_command_is_one_sentence_and_exit_code_2(capsys, argv):
 
 
 def test_an_interrupted_run_is_exit_code_130(repository, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "run", interrupted)
     assert answer(capsys, "run") == (130, "", "interrupted\n")
+
+
+def test_what_ended_before_an_interruption_is_in_the_manifest(repository, capsys, monkeypatch):
+    def run(jobs, place, ended):
+        record = {"name": jobs[0].name, "key": "k", "wall_s": 1.0, "peak_rss_mb": 2.0}
+        ended(Outcome(jobs[0], "k", "done", "a message", record))
+        raise UsageError("the second is refused")
+
+    monkeypatch.setattr(runner, "run", run)
+    assert answer(capsys, "run")[0] == 2
+    manifest = json.loads((repository / "results" / "quick" / "manifest.json").read_text())
+    assert list(manifest["jobs"]) == ["01_a"]
 
 
 def test_help_names_every_option(capsys):

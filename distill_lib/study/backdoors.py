@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from distill_lib.attacks import ctrl, poisoned_data
 from distill_lib.attacks.badencoder import BadEncoderConfig, choose_references, inject
@@ -13,10 +14,11 @@ from distill_lib.evaluation.probes import PROBES, margins
 from distill_lib.study.config.profile import Profile
 from distill_lib.study.store import Artefact, Workspace
 from distill_lib.study.workshop import FRESH_ATTACKER, Workshop
+from distill_lib.vision.encoders import Encoder
 from distill_lib.vision.features import extract
 from distill_lib.vision.triggers import Trigger, corner_patch
 
-VERSION = 1  # of `aimed`
+Scores = Callable[[Tensor], Tensor]  # features (B, D) -> logits (B, classes)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def _injected(stages: Workshop, seed: int, downstream: str) -> Artefact:
 
     def compute(work: Workspace):
         encoder = stages.encoder(clean)
-        chosen = _surest(stages, encoder, downstream, seed, stages.target(downstream, seed), settings.references)
+        chosen = _surest(*_attackers_head(stages, encoder, downstream, seed), target, settings.references)
         images = stages.downstream(downstream)[0].images[chosen].to(stages.device)
         shadow_images = stages.pretraining.images[stages.shadow(seed).to(stages.device)]
         log = inject(encoder, shadow_images, stages.trigger(), images, config, seed, stages.watch(work))
@@ -90,12 +92,16 @@ def _check_class(stages: Workshop, downstream: str, target: int) -> None:
             raise UsageError(f"target class {target} has no {split} image in {downstream!r}; allowed: {present}")
 
 
-def _surest(stages: Workshop, encoder, downstream: str, seed: int, target: int, count: int) -> list[int]:
-    """Rows of the training images of the target class of which a head on the encoder is surest."""
+def _attackers_head(stages: Workshop, encoder: Encoder, downstream: str, seed: int) -> tuple[Scores, Tensor, Tensor]:
+    """A head on an encoder; the training images' features that it was trained on, and their labels."""
     train = stages.downstream(downstream)[0]
     features = extract(encoder, train.images)
     labels = train.labels.to(features.device)
-    head = PROBES["head"](features, labels, len(train.classes), stages.head(), seed + FRESH_ATTACKER)
+    return PROBES["head"](features, labels, len(train.classes), stages.head(), seed + FRESH_ATTACKER), features, labels
+
+
+def _surest(head: Scores, features: Tensor, labels: Tensor, target: int, count: int) -> list[int]:
+    """Rows of the training images of the target class of which a head is surest."""
     with torch.no_grad():
         scores = margins(head(features), target)
     return choose_references(scores, labels, target, count).tolist()
@@ -142,13 +148,11 @@ def aimed(stages: Workshop, seed: int, downstream: str) -> Artefact:
 
     def compute(work: Workspace):
         encoder, train = stages.encoder(attacked), stages.downstream(downstream)[0]
-        features, labels = extract(encoder, train.images), train.labels
-        labels, drawn = labels.to(features.device), seed + FRESH_ATTACKER
-        head = PROBES["head"](features, labels, len(train.classes), stages.head(), drawn)
+        head, *seen = _attackers_head(stages, encoder, downstream, seed)
         with torch.no_grad():
             fallen = head(extract(encoder, train.images, transform=stages.trigger())).argmax(1)
         target = poisoned_class if own else poisoned_data.target_of(fallen.cpu())
-        return None, {"target": target, "references": _surest(stages, encoder, downstream, seed, target, 1)}
+        return None, {"target": target, "references": _surest(head, *seen, target, 1)}
 
     config = {
         "attacked": attacked.key,
@@ -158,11 +162,12 @@ def aimed(stages: Workshop, seed: int, downstream: str) -> Artefact:
         "limit": stages.profile.evaluation.train,
         "seed": seed,
     }
-    return stages.store.make("aimed", VERSION, config, compute)
+    return stages.make("aimed", config, compute)
 
 
 def _found_target(stages: Workshop, seed: int, downstream: str) -> int:
-    choose("downstream set", downstream, {downstream: 0} if stages.facts(downstream).classes else {})
+    if not stages.facts(downstream).classes:
+        raise UsageError(f"downstream set {downstream!r} has no classes to aim at; allowed: a labelled set")
     return aimed(stages, seed, downstream).metrics["target"]
 
 

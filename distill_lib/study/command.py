@@ -3,14 +3,14 @@
 import argparse
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from distill_lib.errors import UsageError
-from distill_lib.study import runner
+from distill_lib.study import manifest, runner
 from distill_lib.study.display import duration
 from distill_lib.study.jobs import Job, ProfileLike, expand, parse_seeds, parse_workers
-from distill_lib.study.manifest import write_manifest
 from distill_lib.study.store import runs_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,8 +68,7 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> int:
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     stems = [stem for option in args.only or () for stem in option.split(",")]
     only = None if args.only is None else [Path(stem).name.removesuffix(".ipynb") for stem in stems]
-    data_dir = data_folder(args.data_dir)
-    the = study()
+    data_dir, the = data_folder(args.data_dir), study()
     if args.list:
         for name in [args.profile] if args.profile else the.names():
             print(f"{name}:", *map(_described, expand(the.load(name), seeds, only, args.device)), sep="\n  ")
@@ -88,18 +87,24 @@ def main(args: argparse.Namespace, root: Path = ROOT) -> int:
         for planned in runner.plan(jobs, place):
             print(f"{'unchanged' if planned.record else 'would run'}: {_described(planned.job)}")
         return 0
-    end_on_sigterm()
-    outcomes = runner.run(jobs, place)
-    done = [outcome.record for outcome in outcomes if outcome.status == "done"]
-    if done:
-        about = the.about(profile, args.device, data_dir)
-        write_manifest(root / "results" / profile.name / "manifest.json", about, done)
-    bad = [outcome for outcome in outcomes if outcome.status in ("failed", "skipped")]
-    if not bad:
+    code = _run(jobs, place, profile.name, lambda: the.about(profile, args.device, data_dir))
+    if code == 0:
         print(the.headline(profile, root))
+    return code
+
+
+def _run(jobs: list[Job], place: runner.Place, profile: str, about: Callable[[], dict[str, Any]]) -> int:
+    """Run the jobs, each into the manifest as it ends; 0, or 1 where one failed."""
+
+    def ended(outcome: runner.Outcome) -> None:
+        if outcome.status == "done":
+            manifest.keep(place.root, place.runs, profile, about(), outcome.record)
+
+    end_on_sigterm()
+    bad = [each for each in runner.run(jobs, place, ended=ended) if each.status in ("failed", "skipped")]
     for outcome in bad:
         print(f"{outcome.job.name}: {outcome.message}", file=sys.stderr)
-    return 1 if bad else 0
+    return int(bool(bad))
 
 
 def end_on_sigterm() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from distill_lib.errors import UsageError
 from distill_lib.study import cost, parameters, processes, store
+from distill_lib.study.table import records
 
 CODES = {"done": 0, "error": 1, "usage": 2, "cell": 3, "kernel": 4, "timeout": 5, "result": 6}
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of the cells that papermill adds
@@ -79,8 +80,7 @@ def _run(job: dict[str, Any], folder: Path) -> None:
     store.write_json(final / "job.json", record)
     shutil.rmtree(_home(job), ignore_errors=True)  # what is there has lost its figures
     store.place(final, _home(job))
-    for old in (Path(job["runs"]) / "failed").glob(f"{job['name']}.*"):
-        old.unlink()
+    records.forget(Path(job["runs"]), job["name"])
 
 
 def _papermill(job: dict[str, Any], source: Path, folder: Path, values: dict[str, Any]) -> None:
@@ -198,10 +198,7 @@ def keep_failed(job: dict[str, Any], folder: Path, reason: str, message: str) ->
         for name, ending in ((f"{job['notebook']}.ipynb", ".ipynb"), ("worker.log", ".log")):
             if (folder / name).is_file():
                 os.replace(folder / name, kept.with_suffix(ending))
-        record = {"name": job["name"], "key": job["key"], "reason": reason, "message": message}
-        found = {"notebook": kept.with_suffix(".ipynb"), "log": kept.with_suffix(".log")}
-        record |= {name: str(path) if path.is_file() else None for name, path in found.items()}
-        store.write_json(kept.with_suffix(".json"), record)
+    records.tell(Path(job["runs"]), job["name"], job["key"], reason, message)
 
 
 if __name__ == "__main__":

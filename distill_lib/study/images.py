@@ -13,11 +13,12 @@ from distill_lib.data.splits import FEWEST
 from distill_lib.datafree.picture import patches
 from distill_lib.errors import UsageError
 from distill_lib.study.config.profile import Profile
-from distill_lib.study.store import Store
+from distill_lib.study.store import Store, digest
 from distill_lib.vision.triggers import Trigger
 
 VALIDATION_SHARE = 0.2
 SIDE = 32  # pixels, of every image set here
+PICTURE = "picture"  # the set of patches of the data-free study's one picture
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,27 @@ class Images:
 
     def images(self, name: str, split: str = "train") -> ImageSet:
         """An image set, loaded once; the pre-training set is the unlabelled split where there is one."""
-        if (name, split) not in self.sets:
-            if name == "picture":
+        where = self._called(name), split
+        if where not in self.sets:
+            if name == PICTURE:
                 images = picture_patches(self.profile)
             else:
                 images = load(name, split, data_dir=self.data_dir, cache_dir=self.store.root / "data")
             if images.images.shape[-2:] != (SIDE, SIDE):
                 height, width = images.images.shape[-2:]
                 raise UsageError(f"the images of {name!r} are {height} x {width} pixels; allowed: {SIDE} x {SIDE}")
-            self.sets[name, split] = images
-        return self.sets[name, split]
+            self.sets[where] = images
+        return self.sets[where]
+
+    def _called(self, name: str) -> str:
+        """An image set's name among those loaded: settings decide what is on the picture."""
+        if name != PICTURE or self.profile.datafree is None:
+            return name
+        return f"{PICTURE} {digest(asdict(self.profile.datafree.ood.patches))[:8]}"
 
     def facts(self, name: str, split: str = "train") -> Facts:
         """Source, hash and size of an image set."""
-        where = f"{name}/{split}"
+        where = f"{self._called(name)}/{split}"
         if where not in self.known:
             images = self.images(name, split)
             self.known[where] = Facts(images.source, images.digest, len(images), len(images.classes))

@@ -35,7 +35,7 @@ NEEDS = {
 # What the paper (arXiv 2403.03846) averages over: no mean over fewer sets is put beside its numbers.
 PAPER_SETS = {"pretrain": ("cifar10", "stl10"), "downstream": ("cifar10", "stl10", "gtsrb", "svhn")}
 WORDS = {"pretrain": "pre-training", "downstream": "downstream"}
-SWEPT = ("05_analysis", "06_robustness")  # notebooks that read the profile's sweeps
+SWEPT = "06_robustness"  # the notebook that reads the profile's sweeps
 DATA_FREE, UNDISTILLABLE = "07_data_free", "08_undistillable"
 # Notebooks that read a table of their own in the profile, and run on its seeds; they need not be in every profile.
 OWN = {DATA_FREE: "datafree", UNDISTILLABLE: "undistillable"}
@@ -192,12 +192,12 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
 
     stages = naming(job.source, one.parameters.get("device"), data_dir)
     settings = {**asdict(job.profile), "minutes": None, "device": None, "summary": None}
-    if one.notebook not in SWEPT:
+    if one.notebook != SWEPT:
         del settings["sweeps"]
     for notebook, table in OWN.items():
         if one.notebook != notebook:
             del settings[table]
-    versions, images = VERSIONS, _images(stages)
+    versions, images = VERSIONS, _images(stages, one.notebook == SWEPT)
     if one.notebook == DATA_FREE:
         from distill_lib.study.datafree.stages import VERSIONS as own
 
@@ -209,12 +209,21 @@ def fingerprint(job: MainJob, one: Any, data_dir: Path | None) -> dict[str, Any]
     return {"settings": settings, "versions": versions, "images": images, "precision": stages.precision}
 
 
-def _images(stages) -> dict[str, Any]:
-    profile = stages.profile
-    stages.pretraining_facts  # noqa: B018 (loads)
-    for name in {*profile.downstream, *(name for sets in profile.further.values() for name in sets.downstream)}:
-        stages.facts(name), stages.facts(name, "test")
-    return {where: dataclasses.asdict(facts) for where, facts in sorted(stages.known.items())}
+def _images(stages, swept: bool = True) -> dict[str, Any]:
+    """Facts of the first study's sets, and of those that the defender's images come from, at points of sweeps too."""
+    profile, sets = stages.profile, list(stages.profile.further.values())
+    downstream = {*profile.downstream, profile.compared, *(name for each in sets for name in each.downstream)}
+    wanted = {(name, split) for name in downstream for split in ("train", "test")}
+    wanted |= {(source, "train") for source in _sources(profile, swept)}
+    found = {f"{name}/{split}": stages.facts(name, split) for name, split in wanted}
+    found[f"{profile.pretrain}/{stages.pretraining_split}"] = stages.pretraining_facts
+    return {where: dataclasses.asdict(facts) for where, facts in sorted(found.items())}
+
+
+def _sources(profile: Profile, swept: bool) -> set[str]:
+    points = [point for sweep in profile.sweeps for point in sweep.points()] if swept else []
+    settings = [*points, *(recipe.settings for recipe in profile.recipes)]
+    return {profile.defender.source, *(each.get("defender.source", "") for each in settings)} - {""}
 
 
 def _data_free_images(stages) -> dict[str, Any]:
@@ -222,7 +231,9 @@ def _data_free_images(stages) -> dict[str, Any]:
     settings = stages.profile.datafree
     if settings is None:
         return {}
-    wanted = [(settings.dataset, "train"), (settings.dataset, "test"), (settings.others, "train"), ("picture", "train")]
+    from distill_lib.study.images import PICTURE
+
+    wanted = [(settings.dataset, "train"), (settings.dataset, "test"), (settings.others, "train"), (PICTURE, "train")]
     return _apart(stages, wanted)
 
 

@@ -23,6 +23,12 @@ PACKAGES = (
 )
 
 
+def keep(root: Path, runs: Path, profile: str, about: dict[str, Any], record: dict[str, Any]) -> None:
+    """Put a notebook that has run into its profile's manifest; pieces of a profile may end at the same time."""
+    with store.exclusive(runs, f"manifest-{profile}"):
+        write_manifest(root / "results" / profile / "manifest.json", about, [record])
+
+
 def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str, Any]]) -> bool:
     """Write `manifest.json` after a run that did something.
 

@@ -123,8 +123,8 @@ def _price(store: Store, artefact: Artefact, free: Collection[str]) -> dict[str,
 def _costs(store: Store, artefact: Artefact, free: Collection[str] = ()) -> Iterator[dict[str, Any]]:
     """The costs of an artefact and of the defender's artefacts that it was made from."""
     yield artefact.cost
-    for part in {"start", "teacher", "student"} - set(free):
-        for kind in ("repaired", "distilled"):
+    for part in ("start", "teacher", "student"):
+        for kind in ("repaired", "distilled") if part not in free else ():
             found = store.find(kind, str(artefact.config.get(part)))
             if found:
                 yield from _costs(store, found)

@@ -83,8 +83,19 @@ def plan(jobs: Sequence[Job], place: Place) -> list[Planned]:
     return planned
 
 
-def run(jobs: Sequence[Job], place: Place, display: Display | None = None) -> list[Outcome]:
+def run(
+    jobs: Sequence[Job],
+    place: Place,
+    display: Display | None = None,
+    ended: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
     """Run the jobs that are not finished, in order; where one fails, those that do not need it still run.
+
+    Args:
+        jobs: In order.
+        place: Where.
+        display: What shows how far it is.
+        ended: Called after each job: what it keeps is kept whatever becomes of the next.
 
     Raises:
         UsageError: Before anything starts, for parameters that a notebook does not take; later, where a cell
@@ -96,6 +107,7 @@ def run(jobs: Sequence[Job], place: Place, display: Display | None = None) -> li
         outcome = _one(planned, outcomes, lambda text, title=title: display.live(f"{title}: {text}"))
         display.line(f"{title}: {outcome.message}")
         outcomes.append(outcome)
+        ended(outcome)
     return outcomes
 
 

@@ -27,7 +27,7 @@ from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, DATAFREE_SWEEP_CO
 from distill_lib.study.datafree.stale import checker as datafree_checker
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stages import Stages
-from distill_lib.study.stale import checker, known_facts
+from distill_lib.study.stale import checker, known_facts, of_another_probe
 from distill_lib.study.store import Artefact, Store, runs_folder, write_json, writing
 from distill_lib.study.undistillable.cells import UNDISTILLABLE_COLUMNS, UNDISTILLABLE_SWEEP_COLUMNS
 from distill_lib.study.undistillable.stale import checker as undistillable_checker
@@ -498,7 +498,8 @@ class Study:
             manifest = self.root / "results" / self.profile.name / "manifest.json"
             known = {**(known_facts(manifest) if manifest.is_file() else {}), **self.stages.known}
             where = self.stages.data_dir, self.stages.store.root
-            self._checkers[table] = CHECKERS[table](self.profile, known, *where)
+            check, rows = CHECKERS[table](self.profile, known, *where), tables.read(manifest.with_name("sweeps.csv"))
+            self._checkers[table] = of_another_probe(rows, self.profile.evaluation.probe, check)
         return self._checkers[table]
 
     def _write(self, written: list[str]) -> None:

@@ -39,7 +39,7 @@ class Stages(Workshop):
 
     def aimed(self, cell: Cell) -> Cell:
         """The cell with the target class that its attack has under these settings: another encoder may have another."""
-        return cell if self.backdoor.settled else replace(cell, target=self.target(cell.downstream, cell.seed))
+        return replace(cell, target=self.target(cell.downstream, cell.seed))
 
     def references(self, downstream: str, seed: int) -> list[int]:
         """Rows of downstream training images that triggered images are to look like, the first above all."""

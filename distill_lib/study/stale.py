@@ -1,7 +1,7 @@
 """Rows that the settings of today would not give: found by naming each row's result anew, without computing it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from distill_lib.errors import UsageError
 from distill_lib.study.cells import Cell
 from distill_lib.study.config.profile import Profile
-from distill_lib.study.images import Facts
+from distill_lib.study.images import PICTURE, Facts
 from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Store, key
 from distill_lib.vision.encoders import PRECISIONS
@@ -50,7 +50,7 @@ def checker(
 
     def stale(row: dict[str, str]) -> bool:
         cell = cell_of(row)
-        under = replace(stages, profile=replace(profile, pretrain=cell.pretrain, attack=cell.attack))
+        under = replace(stages, profile=replace(profile, pretrain=cell.pretrain))
         try:
             under.pretraining_facts  # noqa: B018 (loads)
             under.facts(cell.downstream), under.facts(cell.downstream, "test")
@@ -61,9 +61,31 @@ def checker(
     return stale
 
 
+def of_another_probe(
+    sweeps: Iterable[dict[str, str]], probe: str, check: Callable[[dict[str, str]], bool]
+) -> Callable[[dict[str, str]], bool]:
+    """A check that also tells rows of a primary probe which is no longer the primary one.
+
+    A measurement's key holds all probes, and the primary one's rows do not name it. So a row without a probe is of
+    another one where `sweeps`, the table of the others, has `probe` for the same measurement.
+    """
+    others = [row for row in sweeps if _settings(row).get("probe") == probe]
+    keys = {row["key"] for row in others}
+    return lambda row: (row["key"] in keys and "probe" not in _settings(row)) or check(row)
+
+
+def _settings(row: dict[str, str]) -> dict[str, str]:
+    """What a row has off the defaults, as text."""
+    return dict(zip((row.get("setting") or "").split(";"), (row.get("value") or "").split(";"), strict=False))
+
+
 def _name(stages: Stages, cell: Cell, row: dict[str, str]) -> str | None:
-    settings = dict(zip(row.get("setting", "").split(";"), row.get("value", "").split(";"), strict=False))
+    settings = _settings(row)
+    if settings.get("probe") == stages.profile.evaluation.probe:
+        return None  # the primary probe's rows do not name it
     try:
+        own = {"attack": cell.attack, "downstream": (cell.downstream,), "compared": cell.downstream}
+        stages = replace(stages, profile=replace(stages.profile, **own))
         varied = {name: _plain(value) for name, value in settings.items() if "." in name}
         stages = replace(stages, profile=stages.profile.varied(varied)) if varied else stages
         if stages.backdoor.settled and stages.target(cell.downstream, cell.seed) != cell.target:
@@ -83,6 +105,6 @@ def _plain(value: str) -> Any:
 
 
 def known_facts(manifest: Path) -> dict[str, Facts]:
-    """The image sets' facts that a manifest recorded."""
+    """The image sets' facts that a manifest recorded, less those of pictures, which settings decide."""
     data = json.loads(manifest.read_text(encoding="utf-8"))["data"]
-    return {where: Facts(**facts) for where, facts in data.items()}
+    return {where: Facts(**facts) for where, facts in data.items() if not where.startswith(PICTURE)}

@@ -156,7 +156,7 @@ def _one(task: Task, bare: Stages, place: Place, parent: int) -> bool:
     """One task, in a process of its own; False where another process makes what it needs."""
     _watch(parent)
     try:
-        task.run(replace(bare, store=place.store, sets=_sets(place.root)))
+        task.run(replace(bare, store=place.store, sets=_sets(place.root, bare.data_dir)))
     except Busy:
         return False
     return True
@@ -166,6 +166,6 @@ _watch = functools.cache(processes.end_with)
 
 
 @functools.cache
-def _sets(root: Path) -> dict[tuple[str, str], ImageSet]:
-    """The image sets that this process has loaded."""
+def _sets(root: Path, data_dir: Path | None) -> dict[tuple[str, str], ImageSet]:
+    """The image sets that this process has loaded from there."""
     return {}

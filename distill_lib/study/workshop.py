@@ -22,8 +22,9 @@ from distill_lib.training.simclr import VIEWS, SimCLRConfig, simclr
 from distill_lib.vision.augment import Augmentation
 from distill_lib.vision.encoders import Encoder, build_encoder
 
-# Raised when a change of the code changes what a stage makes.
-VERSIONS = {"pretrained": 3, "untrained": 1, "attacked": 4, "repaired": 4, "distilled": 4, "measured": 1}
+# Raised when a change of the code changes what a stage makes; that of `measured` with that of `aimed`, whose reference
+# inputs it uses.
+VERSIONS = {"pretrained": 3, "untrained": 1, "attacked": 4, "aimed": 1, "repaired": 4, "distilled": 4, "measured": 1}
 YOUNGER = ("mixup", "cosine_weight", "fresh_stages", "bn_reset", "cutout")  # settings that are off when falsy
 PRETRAININGS = {"simclr": (simclr, SimCLRConfig), "moco": (moco, MoCoConfig), "byol": (byol, BYOLConfig)}
 # Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:

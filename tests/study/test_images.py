@@ -30,3 +30,11 @@ def test_images_of_another_size_are_refused_by_name(tmp_path, monkeypatch):
     loaded = Images(load_profile(TINY), Store(tmp_path), torch.device("cpu"))
     with pytest.raises(UsageError, match="the images of 'big' are 64 x 64 pixels; allowed: 32 x 32"):
         loaded.images("big")
+
+
+def test_pictures_of_other_settings_are_other_images(tmp_path):
+    images = Images(load_profile(TINY), Store(tmp_path), torch.device("cpu"))
+    count = images.profile.datafree.ood.patches.count + 8
+    more = images.under(images.profile.varied({"datafree.ood.patches.count": count}))
+    assert (len(images.images("picture")), len(more.images("picture"))) == (count - 8, count)
+    assert more.facts("picture").digest != images.facts("picture").digest

@@ -10,6 +10,7 @@ from distill_lib.data import ImageSet
 from distill_lib.errors import UsageError
 from distill_lib.study import main_job, tables
 from distill_lib.study.cells import DISTILLATION_COLUMNS
+from distill_lib.study.jobs import expand
 
 TINY = (Path(__file__).parents[1] / "profiles" / "tiny.toml").read_text()
 
@@ -53,6 +54,17 @@ vary = { "%s" = [%s] }
 cells = ["clean"]
 attack = "%s"
 """
+
+
+def test_what_else_was_loaded_is_in_no_fingerprint_and_the_defenders_source_is(profile):
+    source = profile(more=SWEEP % ("defender.source", '"shapes", "shots"', "badencoder"))
+    job = main_job.load(source)
+    jobs = {each.notebook: each for each in expand(job)}
+    before = main_job.fingerprint(job, jobs["01_attack"], None)
+    main_job.naming(source, None, None).facts("mars")
+    assert main_job.fingerprint(job, jobs["01_attack"], None) == before
+    assert "shots/train" in main_job.fingerprint(job, jobs["06_robustness"], None)["images"]
+    assert "shots/train" not in before["images"]
 
 
 def test_a_profile_that_can_run_is_silent(profile):

@@ -13,7 +13,7 @@ from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.images import Facts
 from distill_lib.study.stages import Stages
-from distill_lib.study.stale import Naming, checker
+from distill_lib.study.stale import Naming, checker, of_another_probe
 from distill_lib.study.store import Artefact, Workspace
 from distill_lib.study.workshop import FRESH_REPAIR, FRESH_TEACHER
 
@@ -212,6 +212,28 @@ def test_a_training_draws_weights_order_and_views_from_one_seed(monkeypatch, cel
     stages.encoder_of(cell)
     assert drawn == [fresh]
     assert weights == ([fresh] if cell.defence != "finetune" else [0])
+
+
+def test_rows_of_another_attack_than_the_only_one_of_a_run_are_fresh():
+    stages = naming()
+    row = {name: str(value) for name, value in asdict(ATTACKED).items()} | {"key": stages.measured(ATTACKED).key}
+    profile = replace(stages.profile, attack="ctrl", downstream=("builtin",), compared="builtin", further={})
+    assert not checker(profile, dict(KNOWN))(row)
+    assert checker(profile, dict(KNOWN))({**row, "key": "0" * 16})
+
+
+def test_rows_of_a_probe_that_is_not_the_primary_one_any_more_are_stale():
+    row = {name: str(value) for name, value in asdict(ATTACKED).items()} | {"key": naming().measured(ATTACKED).key}
+    others = [{**row, "setting": "probe", "value": name} for name in ("knn", "linear")]
+    for primary, expected in (("head", [False, False, False]), ("knn", [True, True, False])):
+        profile = naming({"evaluation.probe": primary}).profile
+        stale = of_another_probe(others, primary, checker(profile, dict(KNOWN)))
+        assert [stale(each) for each in (row, *others)] == expected
+
+
+def test_a_point_that_changes_the_target_is_measured_on_that_target():
+    stages = naming({"targets": {"patterns": 3, "shapes": 0}})
+    assert stages.aimed(ATTACKED).target == 3
 
 
 def test_a_row_is_kept_where_its_images_are_not_to_be_had(tmp_path, monkeypatch):

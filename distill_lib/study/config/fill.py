@@ -73,7 +73,13 @@ def hints(kind: type) -> dict[str, Any]:
 
 
 def with_value(values: dict, path: list[str], value: Any) -> dict:
-    """A table with one value changed, under a dotted key in pieces; the table given stays as it is."""
+    """A table with one value changed, under a dotted key in pieces; the table given stays as it is.
+
+    Raises:
+        UsageError: If the key leads through what is no table.
+    """
+    if not isinstance(values, dict):
+        raise UsageError(f"setting {'.'.join(path)!r} would lie in {values!r}; allowed: in a table of settings")
     inner = with_value(values.get(path[0], {}), path[1:], value) if len(path) > 1 else value
     return {**values, path[0]: inner}
 

@@ -43,6 +43,8 @@ def load_profile(name: str, overrides: dict[str, Any] | None = None) -> Profile:
             f"the profile in {name!r} is named {profile.name!r}, but its results need a folder of their own; "
             f"allowed: letters, digits, _ and -, and none of {', '.join(PROFILES)}"
         )
+    if profile.attack in profile.further:
+        raise UsageError(f"further names the main attack, {profile.attack!r}; allowed: others")
     for sweep in profile.sweeps:
         _check(profile, sweep)
     for recipe in profile.recipes:

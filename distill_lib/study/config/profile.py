@@ -82,6 +82,9 @@ class Profile:
     undistillable: Undistillable | None = None
 
     def __post_init__(self):
+        for name in ("seeds", "downstream", "losses"):
+            if not getattr(self, name):
+                raise UsageError(f"{name} is empty; allowed: one or more")
         # The other attacks find their target.
         needed = (*self.downstream, self.compared) if self.attack == "badencoder" else ()
         missing = [name for name in needed if name not in self.targets]

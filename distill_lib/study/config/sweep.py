@@ -12,6 +12,11 @@ RECIPE = "recipe"
 STAGES = ("clean", "attacked")
 SWEEP_FIGURES = ("robustness", "harm")
 CELL_SETTINGS = ("distillation.teacher", "distillation.student", "distillation.loss")  # a cell's name says these
+PROBE = "evaluation.probe"
+# Tables of a profile that what is measured in the first study can depend on.
+TABLES = (
+    "targets", "encoder", "pretraining", "injection", "poisoned_data", "ctrl", "defender", "distillation", "evaluation",
+)  # fmt: skip
 Scalar = bool | int | float | str
 Setting = Scalar | list  # a list: a colour, say
 
@@ -50,9 +55,10 @@ class Sweep:
         if not self.vary or not self.cells or not all(self.vary.values()):
             raise UsageError(f"sweep {self.name!r} measures nothing; allowed: one or more values and cells")
         for key in (*self.vary, *self.fixed):
-            if "." not in key or key in CELL_SETTINGS:
+            if key.partition(".")[0] not in TABLES or "." not in key or key in (*CELL_SETTINGS, PROBE):
                 raise UsageError(
-                    f"sweep {self.name!r} cannot vary {key!r}; allowed: a dotted setting that no cell names"
+                    f"sweep {self.name!r} cannot vary {key!r}; allowed: a dotted setting of {', '.join(TABLES)} that "
+                    "no cell names, and not the probe, as every row is measured with all"
                 )
         for key in self.panels:
             choose(f"key of panels of sweep {self.name!r}", key, dict.fromkeys([*self.vary][1:]))

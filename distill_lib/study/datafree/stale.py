@@ -28,14 +28,13 @@ def checker(
     def stale(row: dict[str, str]) -> bool:
         if profile.datafree is None:
             return True
-        settings = replace(profile.datafree, dataset=row["dataset"])
         try:
             stages.facts(row["dataset"]), stages.facts(row["dataset"], "test")
             if row.get("value"):
                 stages.facts(row["value"])
         except UsageError:
             return False
-        named = (DataFreeStages(replace(stages, precision=each), settings) for each in PRECISIONS)
+        named = (DataFreeStages(replace(stages, precision=each), profile.datafree) for each in PRECISIONS)
         return not any(row["key"] == _name(each, row) for each in named)
 
     return stale

@@ -16,6 +16,7 @@ from distill_lib.evaluation.cells import EXPLORATION_SEEDS, latest
 from distill_lib.study.cells import Cell
 from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, TEACHER, Subject
 from distill_lib.study.datafree.stages import DataFreeStages, rated
+from distill_lib.study.images import PICTURE
 from distill_lib.study.workers import Task
 from distill_lib.vision.features import to_unit
 from distill_lib.vision.wide_resnet import folded
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 TABLE, SWEEPS = "datafree", "datafree_sweeps"
 NUMBERS = ("target", "seed", "n_test", "acc", "asr", "asr_all", "target_rate")
-PICTURE = "picture"  # the image set of one picture's patches, for the first study's `defender.source`
 
 
 def open_datafree(study: "Study") -> "DataFreeStudy":

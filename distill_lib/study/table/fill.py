@@ -10,20 +10,21 @@ from typing import Any
 
 from distill_lib.errors import UsageError
 from distill_lib.study import main_job, manifest, runner, store
+from distill_lib.study.config.sweep import TABLES
+from distill_lib.study.datafree import stages as datafree_stages
 from distill_lib.study.jobs import Job
 from distill_lib.study.progress import Reporter
 from distill_lib.study.stale import Naming
 from distill_lib.study.store import Artefact, Store
 from distill_lib.study.table import records
 from distill_lib.study.table.wants import Listing
+from distill_lib.study.undistillable import stages as undistillable_stages
 from distill_lib.study.workers import Task, Workers, how_many
 from distill_lib.study.workshop import VERSIONS
 
 # Settings of a profile that a thing of the first study can depend on: not which seeds, sets and sweeps there are.
-SETTINGS = (
-    "pretrain", "attack", "encoder", "pretraining", "injection", "poisoned_data", "ctrl", "defender", "distillation",
-    "evaluation",
-)  # fmt: skip
+SETTINGS = ("pretrain", "attack", *TABLES)
+ALL_VERSIONS = VERSIONS | datafree_stages.VERSIONS | undistillable_stages.VERSIONS
 
 
 def identity(task: Task) -> str:
@@ -110,7 +111,7 @@ class Fills:
         precision = self.stages.profile.precision
         if precision == "auto" and self.stages.precision == "bf16":
             precision = "bf16"
-        return store.digest([name, made, self._images, VERSIONS, precision])[:16]
+        return store.digest([name, made, self._images, ALL_VERSIONS, precision])[:16]
 
     def named(self, name: str) -> Iterator[Artefact]:
         """All that a job's tasks are made from and make; a FileNotFoundError where a target is not known yet."""
@@ -133,7 +134,7 @@ class Fills:
         workers.run(stages, self.tasks[name])
         for task in self.tasks[name]:  # what is left; and what was made, looked at once more
             task.run(stages)
-        for old in progress.parent.glob(f"{progress.name}*"):
+        for old in progress.parent.glob(f"{progress.stem}*{progress.suffix}"):
             old.unlink(missing_ok=True)
         return {"artefacts": [[each.kind, each.key] for each in self.named(name)]}
 
@@ -153,9 +154,7 @@ class Fills:
         outcome = runner.run([job], self._place)[0]
         if outcome.status == "done":
             about = main_job.about(self.main, self.device, self.data_dir)
-            path = self.root / "results" / self.main.name / "manifest.json"
-            with store.exclusive(self.runs, f"manifest-{self.main.name}"):  # notebooks may end at the same time
-                manifest.write_manifest(path, about, [outcome.record])
+            manifest.keep(self.root, self.runs, self.main.name, about, outcome.record)
         return int(outcome.status == "failed")
 
 

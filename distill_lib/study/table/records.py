@@ -45,12 +45,19 @@ def forget(runs: Path, name: str) -> None:
 
 def fail(runs: Path, name: str, key: str, reason: str, message: str, log: str = "") -> None:
     """Record a failure, with what was said."""
-    kept = runs / "failed" / f"{name}.json"
     with contextlib.suppress(OSError):
-        text = kept.with_name(f"{name}.log")
-        store.write_text(text, log)
-        about = {"name": name, "key": key, "reason": reason, "message": message, "log": str(text), "notebook": None}
-        store.write_json(kept, about)
+        store.write_text(runs / "failed" / f"{name}.log", log)
+    tell(runs, name, key, reason, message)
+
+
+def tell(runs: Path, name: str, key: str, reason: str, message: str) -> None:
+    """Record a failure whose log and notebook, where there are any, lie beside the record."""
+    kept = runs / "failed" / name
+    found = {"notebook": kept.with_name(f"{name}.ipynb"), "log": kept.with_name(f"{name}.log")}
+    beside = {what: str(path) if path.is_file() else None for what, path in found.items()}
+    about = {"name": name, "key": key, "reason": reason, "message": message, **beside}
+    with contextlib.suppress(OSError):
+        store.write_json(kept.with_name(f"{name}.json"), about)
 
 
 def say_failed(name: str, why: str) -> None:

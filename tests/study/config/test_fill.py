@@ -22,6 +22,11 @@ from distill_lib.study.config.profile import Profile
         ({"defender": 3}, ["defender", "3", "table"]),
         ({"defender.teacher": 0.6, "defender.warmup": 0.5}, ["below 1"]),
         ({"downstream": ["mars"]}, ["mars", "patterns"]),
+        ({"defender.share.most": 1.0}, ["most", "0.01", "table"]),
+        ({"attack.rate": 1.0}, ["rate", "badencoder", "table"]),
+        ({"seeds": []}, ["seeds is empty"]),
+        ({"downstream": []}, ["downstream is empty"]),
+        ({"further": {"badencoder": {"downstream": ["patterns"]}}}, ["main attack", "badencoder"]),
     ],
 )
 def test_wrong_settings_are_one_sentence_that_names_them(overrides, words):

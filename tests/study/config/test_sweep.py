@@ -33,6 +33,8 @@ def test_a_sweep_is_plain_data_and_every_combination_is_a_point():
         ({"vary": {"defender.share": []}}, ["'size'", "nothing"]),
         ({"vary": {"distillation.teacher": ["poisoned"]}}, ["'size'", "distillation.teacher"]),
         ({"vary": {"seeds": [1]}}, ["'size'", "seeds"]),
+        ({"vary": {"datafree.test": [1]}}, ["'size'", "datafree.test", "injection"]),
+        ({"vary": {"evaluation.probe": ["head", "knn"]}}, ["'size'", "evaluation.probe", "every row"]),
         ({"cells": ["nosuch"]}, ["'size'", "nosuch", "finetune", "teacher/student/loss"]),
         ({"cells": ["nosuch/random/at"]}, ["teacher", "nosuch", "poisoned"]),
         ({"cells": ["poisoned/random/nosuch"]}, ["loss", "nosuch", "cosine"]),

@@ -87,7 +87,7 @@ def test_the_data_free_notebook_runs_on_its_own_seeds():
 
 
 def test_the_first_studys_notebooks_do_not_depend_on_it(monkeypatch):
-    monkeypatch.setattr(main_job, "_images", lambda stages: {})
+    monkeypatch.setattr(main_job, "_images", lambda *_: {})
     monkeypatch.setattr(main_job, "_data_free_images", lambda stages: {"shapes/train": {}})
     monkeypatch.setattr(main_job, "_undistillable_images", lambda stages: {})
     job = main_job.load(TINY)

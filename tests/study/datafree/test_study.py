@@ -76,6 +76,8 @@ def test_rows_are_fresh_under_their_profile_and_stale_under_another(without, row
     stale = checker(replace(profile, datafree=defence), {}, root=root / "runs")
     assert {row["defence"] for row in found if stale(row)} == {"abd"}
     assert all(map(checker(replace(profile, datafree=None), {}), found))
+    another = replace(profile.datafree, dataset="builtin")
+    assert all(map(checker(replace(profile, datafree=another), {}, root=root / "runs"), found))
 
 
 def test_the_bridge_runs_from_clean_data_to_a_generator(rows):

@@ -108,7 +108,7 @@ def test_the_notebook_runs_on_its_own_seeds():
 
 def test_the_other_notebooks_do_not_depend_on_it(monkeypatch):
     for name in ("_images", "_data_free_images", "_undistillable_images"):
-        monkeypatch.setattr(main_job, name, lambda stages, name=name: {name: {}} if name != "_images" else {})
+        monkeypatch.setattr(main_job, name, lambda *_, name=name: {name: {}} if name != "_images" else {})
     job = main_job.load(TINY)
     found = {each.notebook: main_job.fingerprint(job, each, None) for each in expand(job)}
     own = found.pop(NOTEBOOK)
