@@ -30,7 +30,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 # Folders of the root that hold no artefacts.
-RESERVED = ("locks", "tmp", "partial", "notebooks", "failed", "cluster", "jobs", "stamps")
+RESERVED = ("locks", "tmp", "partial", "notebooks", "failed", "cluster", "jobs", "stamps", "data")
 
 
 def runs_folder(root: Path) -> Path:

@@ -41,10 +41,6 @@ class Subject:
         """A student of this teacher."""
         return replace(self, stage=STUDENT, method=method, defence=defence)
 
-    def teacher(self) -> "Subject":
-        """The teacher of this student."""
-        return replace(self, stage=TEACHER, method="", defence="none")
-
 
 def subject_of(row: dict[str, str]) -> Subject:
     """The subject of a table's row (text)."""

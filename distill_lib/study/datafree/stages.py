@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas
@@ -25,8 +25,10 @@ from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.rates import rates
 from distill_lib.study.datafree.cells import TEACHER, Subject
 from distill_lib.study.datafree.settings import DataFree
+from distill_lib.study.sibling import SiblingStages, keep_log
 from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Workspace, write_json
+from distill_lib.study.workshop import FRESH_STUDENT
 from distill_lib.training.loop import Watch
 from distill_lib.training.supervised import train_classifier
 from distill_lib.vision.features import to_unit
@@ -34,7 +36,6 @@ from distill_lib.vision.wide_resnet import WIDE_RESNETS, WideResNet, WideResNetC
 
 # Raised when a change of the code changes what a stage makes.
 VERSIONS = {"classifier": 1, "datafree": 1, "rated": 1}
-FRESH_STUDENT = 2000  # added to a seed: a student does not start from its teacher's draws
 SHOWN = 200  # test images that a student's curve is measured on
 PICTURES, MOMENTS = 8, (0.0, 0.1, 0.3, 1.0)  # images shown of a generator, and when: shares of the training
 CHUNK = 500  # images classified at a time
@@ -50,28 +51,13 @@ def _pool_tail(pool: Any) -> Tensor:
 MAKERS: dict[str, Callable[[Any], Tensor]] = {"zskt": lambda maker: sample(maker, PICTURES, 0), "cmi": _pool_tail}
 
 
-@dataclass
-class DataFreeStages:
-    """Everything that the data-free study makes.
+class DataFreeStages(SiblingStages):
+    """Everything that the data-free study makes."""
 
-    Attributes:
-        stages: Those of the first study: images, store, device and precision are theirs.
-        settings: The profile's.
-    """
-
-    stages: Stages
+    versions = VERSIONS
     settings: DataFree
 
     # ---- images ------------------------------------------------------------------------------------------------
-
-    def images(self, split: str = "train") -> ImageSet:
-        """The labelled images of teachers, on the device."""
-        return self.stages.images(self.settings.dataset, split).to(self.stages.device)
-
-    def test_images(self, most: int = 0) -> ImageSet:
-        """The test images used, or a fixed sample of them."""
-        limit = min(filter(None, (most, self.settings.test)), default=0)
-        return self.stages.limited_test(self.settings.dataset, limit).to(self.stages.device)
 
     def poison_settings(self, attack: str) -> PoisonedLabelsConfig:
         """How an attack poisons."""
@@ -99,7 +85,7 @@ class DataFreeStages:
 
     def size(self, which: str) -> WideResNetConfig:
         """Of `teacher` or `student`, with as many outputs as there are classes."""
-        return replace(WIDE_RESNETS[getattr(self.settings, which)], classes=self._facts().classes)
+        return replace(WIDE_RESNETS[getattr(self.settings, which)], classes=self.facts().classes)
 
     def fresh(self, which: str, seed: int) -> WideResNet:
         """A network with random weights."""
@@ -117,19 +103,18 @@ class DataFreeStages:
 
         def compute(work: Workspace):
             model, data = self.fresh(TEACHER, seed), self.poisoned(attack, seed) if attack else self.images()
-            watch = Watch(work.report, work.checkpoint / "training.pt", self.stages.checkpoint_s, saved=work.kept)
-            log = train_classifier(model, data.images, data.labels, self.settings.training, seed, watch)
-            _keep_log(work, log)
+            log = train_classifier(model, data.images, data.labels, self.settings.training, seed, self.watch(work))
+            keep_log(work, log)
             return model.state_dict(), {"poisoned": len(data.rows) if attack else 0}
 
         described = {
-            **self._common(seed),
+            **self.common(seed),
             "network": asdict(self.size(TEACHER)),
             "poison": asdict(self.poison_settings(attack)) if attack else None,
             "surrogate": surrogate.key if surrogate else None,
             "training": asdict(self.settings.training),
         }
-        return self._make("classifier", described, compute)
+        return self.make("classifier", described, compute)
 
     def poisoned(self, attack: str, seed: int) -> PoisonedSet:
         """The training images that a teacher sees."""
@@ -155,20 +140,20 @@ class DataFreeStages:
             if "show" in method.takes:
                 data["show"] = course.show(subject.method, config)
             log = method.run(self.network(teacher, TEACHER), student, config, seed, course.watch(), **data)
-            _keep_log(work, log)
+            keep_log(work, log)
             return student.state_dict(), course.finish()
 
         described = {
-            **self._common(seed),
+            **self.common(seed),
             "teacher": teacher.key,
             "network": asdict(self.size("student")),
             "method": subject.method,
             "config": asdict(config),
             "clean": self.settings.clean if "labels" in method.needs else None,
             "others": self.stages.facts(others).digest if others else None,
-            "curve": [self.settings.curve, *self._held()],
+            "curve": [self.settings.curve, *self.held()],
         }
-        return self._make("datafree", described, compute)
+        return self.make("datafree", described, compute)
 
     def config(self, method: str, defence: str) -> Any:
         """A method's settings with a defence plugged in."""
@@ -202,11 +187,11 @@ class DataFreeStages:
 
         described = {
             "subject": artefact.key,
-            "images": self._held(),
+            "images": self.held(),
             "trigger": asdict(LabelTrigger(subject.attack)),
             "target": self.settings.target,
         }
-        return self._make("rated", described, compute)
+        return self.make("rated", described, compute)
 
     def rates(self, model: WideResNet, attack: str, held: ImageSet) -> dict[str, float]:
         """The rates of one network, which is left in the mode it was in."""
@@ -216,21 +201,6 @@ class DataFreeStages:
         seen = [classes(model, held.images, look) for look in looks]
         model.train(was_training)
         return rates(*seen, held.labels.cpu(), self.settings.target)
-
-    # ---- helpers -------------------------------------------------------------------------------------------------
-
-    def _facts(self):
-        return self.stages.facts(self.settings.dataset)
-
-    def _held(self) -> list[Any]:
-        """What decides the test images, for keys."""
-        return [self.stages.facts(self.settings.dataset, "test").digest, self.settings.test]
-
-    def _common(self, seed: int) -> dict[str, Any]:
-        return {"images": self._facts().digest, "precision": self.stages.precision, "seed": seed}
-
-    def _make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
-        return self.stages.store.make(kind, VERSIONS[kind], config, compute)
 
 
 def rated(stages: Stages, settings: DataFree, subject: Subject, others: str) -> Artefact:
@@ -242,10 +212,6 @@ def rated(stages: Stages, settings: DataFree, subject: Subject, others: str) -> 
 def classes(model: WideResNet, images: Tensor, look: Callable[[Tensor], Tensor]) -> Tensor:
     """What a network says of uint8 images (N, 3, H, W) after `look`: classes (N,), on the CPU."""
     return torch.cat([model(to_unit(look(part))).argmax(1) for part in images.split(CHUNK)]).cpu()
-
-
-def _keep_log(work: Workspace, log: list[dict]) -> None:
-    pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
 
 
 class _Course:

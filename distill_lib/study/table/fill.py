@@ -125,7 +125,7 @@ class Fills:
             seen = len(found)
 
     def _make(self, name: str, key: str) -> dict[str, Any]:
-        progress = records.path(self.runs, key).with_suffix(".progress.json")
+        progress = records.progress_file(self.runs, key)
         stages = main_job.stages_of(self.main.source, self.device, self.data_dir)
         stages = replace(stages, store=Store(self.runs, Reporter(progress)))
         progress.parent.mkdir(parents=True, exist_ok=True)

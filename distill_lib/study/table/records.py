@@ -24,6 +24,11 @@ def path(runs: Path, key: str) -> Path:
     return runs / "jobs" / f"{key}.json"
 
 
+def progress_file(runs: Path, key: str) -> Path:
+    """Beside which the processes that make the job's result say how far they are; there while they do."""
+    return runs / "jobs" / f"{key}.progress.json"
+
+
 def read(runs: Path, key: str) -> dict[str, Any] | None:
     """The record of a finished job; None where there is none that can be read."""
     found = progress.read(path(runs, key))

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-import pandas
-import torch
 from torch import Tensor, nn
 
 from distill_lib.data import ImageSet
 from distill_lib.datafree.ood import ood
 from distill_lib.errors import UsageError, choose
+from distill_lib.study.sibling import SiblingStages, keep_log
 from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Workspace
 from distill_lib.study.undistillable.cells import TEACHER, Subject
@@ -31,9 +30,8 @@ from distill_lib.vision.features import extract
 
 # Raised when a change of the code changes what a stage makes.
 VERSIONS = {"normal_teacher": 1, "adversarial": 1, "resisting": 1, "stolen": 1, "judged": 1}
-FRESH_TEACHER = 1000  # added to a seed: a teacher that resists does not start from the normal one's weights
+FRESH_RESISTING = 1000  # added to a seed: a teacher that resists does not start from the normal one's weights
 NORMAL = "normal"
-LOOKED_AT = 1000  # adversarial images on which the normal teacher is measured
 
 
 class _Halves(nn.Module):
@@ -50,16 +48,10 @@ class _Halves(nn.Module):
         return self.teacher(images)
 
 
-@dataclass
-class UndistillableStages:
-    """Everything that the study of undistillable teachers makes.
+class UndistillableStages(SiblingStages):
+    """Everything that the study of undistillable teachers makes."""
 
-    Attributes:
-        stages: Those of the first study: images, store, device and precision are theirs.
-        settings: The profile's.
-    """
-
-    stages: Stages
+    versions = VERSIONS
     settings: Undistillable
 
     def under(self, off: dict[str, Any]) -> "UndistillableStages":
@@ -73,15 +65,6 @@ class UndistillableStages:
 
     # ---- images ------------------------------------------------------------------------------------------------
 
-    def images(self, split: str = "train") -> ImageSet:
-        """The labelled images, on the device."""
-        return self.stages.images(self.settings.dataset, split).to(self.stages.device)
-
-    def test_images(self, most: int = 0) -> ImageSet:
-        """The test images used, or a fixed sample of them."""
-        limit = min(filter(None, (most, self.settings.test)), default=0)
-        return self.stages.limited_test(self.settings.dataset, limit).to(self.stages.device)
-
     def check(self) -> None:
         """See at once whether the images at hand can hold the study.
 
@@ -91,7 +74,7 @@ class UndistillableStages:
         self.stages.facts(self.settings.others), self.stages.facts(self.settings.dataset, "test")
         if int(self.images().labels.min()) < 0:
             raise UsageError(f"undistillable.dataset {self.settings.dataset!r} has no labels; allowed: a labelled set")
-        classes = self._facts().classes
+        classes = self.facts().classes
         for name in ("stingy", "ast"):
             keep = getattr(self.settings, name).keep
             if keep > classes:
@@ -104,7 +87,7 @@ class UndistillableStages:
 
     def size(self, network: str) -> ClassifierConfig:
         """Of a network by its name, with as many outputs as there are classes."""
-        return replace(CLASSIFIERS[network], classes=self._facts().classes)
+        return replace(CLASSIFIERS[network], classes=self.facts().classes)
 
     def fresh(self, network: str, seed: int) -> Classifier:
         """A network with random weights."""
@@ -116,12 +99,12 @@ class UndistillableStages:
 
         def compute(work: Workspace):
             model, images = self.fresh(self.settings.teacher, seed), self.images()
-            log = train_classifier(model, images.images, images.labels, config, seed, self._watch(work))
-            _keep_log(work, log)
+            log = train_classifier(model, images.images, images.labels, config, seed, self.watch(work))
+            keep_log(work, log)
             return model.state_dict(), {}
 
-        described = {**self._common(seed), "network": self._network(), "training": asdict(config)}
-        return self._make("normal_teacher", described, compute)
+        described = {**self.common(seed), "network": self._network(), "training": asdict(config)}
+        return self.make("normal_teacher", described, compute)
 
     def adversarial(self, seed: int, config: ASTConfig) -> Artefact:
         """Adversarial images of the normal teacher: once a seed, a byte a value, for every teacher that needs them."""
@@ -130,13 +113,10 @@ class UndistillableStages:
         def compute(work: Workspace):
             model, images = self._classifier(normal), self.images()
             found = adversarial_set(model, images.images, images.labels, config.pgd)
-            shown = found.pixels(found.values[:LOOKED_AT].float() / 255)
-            with torch.no_grad():
-                fooled = accuracy(model(shown), images.labels[:LOOKED_AT])
-            return {"values": found.values}, {"acc": fooled}
+            return {"values": found.values}, {}
 
-        described = {**self._common(seed), "normal": normal.key, "pgd": asdict(config.pgd)}
-        return self._make("adversarial", described, compute)
+        described = {**self.common(seed), "normal": normal.key, "pgd": asdict(config.pgd)}
+        return self.make("adversarial", described, compute)
 
     def resisting(self, name: str, seed: int) -> Artefact:
         """A trained teacher that resists."""
@@ -149,20 +129,20 @@ class UndistillableStages:
                 values = attacked.weights()["values"].to(self.stages.device)
                 given["adversarial"] = AdversarialSet(values, config.pgd.space)
             data = {"images": images.images, "labels": images.labels}
-            model = self.fresh(self.settings.teacher, seed + FRESH_TEACHER)
-            model, log = defend(name, usual, config, seed, self._watch(work), model=model, **data, **given)
-            _keep_log(work, log)
-            return model.state_dict(), {"nastiness": self.nastiness(model, usual)}
+            model = self.fresh(self.settings.teacher, seed + FRESH_RESISTING)
+            model, log = defend(name, usual, config, seed, self.watch(work), model=model, **data, **given)
+            keep_log(work, log)
+            return model.state_dict(), {}
 
         described = {
-            **self._common(seed),
+            **self.common(seed),
             "network": self._network(),
             "normal": normal.key,
             "adversarial": attacked.key if attacked else None,
             "teacher": name,
             "config": asdict(config),
         }
-        return self._make("resisting", described, compute)
+        return self.make("resisting", described, compute)
 
     def nastiness(self, model: nn.Module, normal: nn.Module) -> float:
         """How far a network's answers lie from a normal one's, on training images, as the guard of `nasty` measures."""
@@ -197,19 +177,19 @@ class UndistillableStages:
             student = self.fresh(subject.student, seed + FRESH_STUDENT)
             teacher = self.teacher(subject.teacher, seed) if asks else None
             given = {"images": loot().images, "labels": loot().labels} if loot else {"method": self._without_data}
-            log = steal(subject.thief, teacher, student, own, seed, self._watch(work), **given)
-            _keep_log(work, log)
+            log = steal(subject.thief, teacher, student, own, seed, self.watch(work), **given)
+            keep_log(work, log)
             return student.state_dict(), {}
 
         described = {
-            **self._common(seed),
+            **self.common(seed),
             "teacher": self.teacher_key(subject.teacher, seed) if asks else None,
             "network": asdict(self.size(subject.student)),
             "thief": thief,
             "config": asdict(config),
             "others": self.stages.facts(self.settings.others).digest if subject.thief == "kd_other" else None,
         }
-        return self._make("stolen", described, compute)
+        return self.make("stolen", described, compute)
 
     def _loot(self, thief: str) -> Callable[[], ImageSet] | None:
         """The thief's images, loaded where they are needed."""
@@ -253,10 +233,10 @@ class UndistillableStages:
 
         seed = subject.seed
         own = self.teacher_key(subject.teacher, seed) if taught else self.student(subject).key
-        described = {"subject": own, "beside": self.teacher_key(beside.teacher, seed), "images": self._held()}
+        described = {"subject": own, "beside": self.teacher_key(beside.teacher, seed), "images": self.held()}
         if taught:
             described["temperature"] = self.settings.published.temperature
-        return self._make("judged", described, compute)
+        return self.make("judged", described, compute)
 
     def _describe(self, logits: Tensor) -> dict[str, float]:
         """Peaks, and the entropy of the answer itself and at the thief's T."""
@@ -265,16 +245,6 @@ class UndistillableStages:
 
     # ---- helpers -------------------------------------------------------------------------------------------------
 
-    def _facts(self):
-        return self.stages.facts(self.settings.dataset)
-
-    def _held(self) -> list[Any]:
-        """What decides the test images, for keys."""
-        return [self.stages.facts(self.settings.dataset, "test").digest, self.settings.test]
-
-    def _common(self, seed: int) -> dict[str, Any]:
-        return {"images": self._facts().digest, "precision": self.stages.precision, "seed": seed}
-
     def _network(self) -> dict[str, Any]:
         return asdict(self.size(self.settings.teacher))
 
@@ -282,16 +252,6 @@ class UndistillableStages:
         model = self.fresh(network or self.settings.teacher, 0)
         model.load_state_dict(artefact.weights())
         return model.eval()
-
-    def _watch(self, work: Workspace) -> Watch:
-        return Watch(work.report, work.checkpoint / "training.pt", self.stages.checkpoint_s, saved=work.kept)
-
-    def _make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
-        return self.stages.store.make(kind, VERSIONS[kind], config, compute)
-
-
-def _keep_log(work: Workspace, log: list[dict]) -> None:
-    pandas.DataFrame(log).to_csv(work.folder / "log.csv", index=False)
 
 
 def judged(stages: Stages, settings: Undistillable, subject: Subject) -> Artefact:

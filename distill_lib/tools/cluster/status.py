@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill_lib.study.display import progress_text
 from distill_lib.study.jobs import Job
+from distill_lib.study.progress import read_all
+from distill_lib.study.table import records
 from distill_lib.study.table.table import Table
 from distill_lib.tools.cluster import slurm
 from distill_lib.tools.cluster.slurm import Queued, SlurmError
@@ -76,7 +79,9 @@ def _state(table: Table, job: Job, queued: Queued | None, log: Path | None, foun
     if queued and (queued.live or queued.ending):
         if queued.pending:
             return State(job, "pending", WAITS.get(queued.reason, queued.reason), log)
-        return State(job, "running", f"job {queued.id} on {queued.nodes}, for {queued.used}", log)
+        far = read_all(records.progress_file(table.runs, table.key(job)))
+        text = f": {progress_text(far)}" if far else ""
+        return State(job, "running", f"job {queued.id} on {queued.nodes}, for {queued.used}{text}", log)
     written = _written(log) if log and not (queued and queued.state == "FAILED") else None
     slurms = CAUSES.get(queued.state) if queued else None
     record = table.failure(job)

@@ -178,7 +178,6 @@ def test_a_killed_student_goes_on_to_the_same_bytes(without, rows, tmp_path, met
 def test_a_subject_is_read_back_from_its_row(without):
     subject = without.teachers()[0].distilled("ood", "abd")
     assert subject_of({name: str(value) for name, value in subject.identity().items()}) == subject
-    assert subject.teacher() == without.teachers()[0]
 
 
 def test_without_a_table_the_notebook_is_refused(without):

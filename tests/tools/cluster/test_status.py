@@ -1,5 +1,6 @@
 import pytest
 
+from distill_lib.study.progress import Reporter
 from distill_lib.study.table import records
 from distill_lib.tools.cluster import status as subject
 from distill_lib.tools.cluster.submit import Options, job_name, logs_folder, submit
@@ -37,6 +38,15 @@ def test_done_running_pending(slurm, submitted, finish):
         "c": ("pending", "waits for other jobs"),
         "d": ("pending", "waits for other jobs"),
     }
+
+
+def test_a_running_job_says_how_far_it_is(slurm, submitted):
+    job = submitted.job("a")
+    slurm.set(job_name(submitted, job), "RUNNING", node="n2")
+    file = records.progress_file(submitted.runs, submitted.key(job))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Reporter(file).report("pretrained", 30, 40)
+    assert found(submitted)["a"][1].endswith("for 1:00: pretrained 30/40")
 
 
 def test_never_submitted(slurm, table):
