@@ -11,6 +11,7 @@ from distill_lib.errors import UsageError
 COMMANDS = {
     "run": ("run the study's notebooks", "distill_lib.study.command"),
     "job": ("run one job of the table, as an engine does", "distill_lib.study.table.command"),
+    "collect": ("file the rows of what a profile's jobs have made so far", "distill_lib.study.table.collect"),
     "stamps": ("write the job table as JSON, and a stamp for each job that is done", "distill_lib.study.table.stamps"),
     "inspect": ("tell whether an encoder has a backdoor", "distill_lib.tools.inspect.command"),
     "bench": ("time the study's steps on this machine", "distill_lib.tools.bench.command"),

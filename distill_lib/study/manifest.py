@@ -29,7 +29,9 @@ def keep(root: Path, runs: Path, profile: str, about: dict[str, Any], record: di
         write_manifest(root / "results" / profile / "manifest.json", about, [record])
 
 
-def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str, Any]]) -> bool:
+def write_manifest(
+    path: Path, about: dict[str, Any], records: Iterable[dict[str, Any]], seeds: Iterable[int] = ()
+) -> bool:
     """Write `manifest.json` after a run that did something.
 
     Args:
@@ -38,6 +40,7 @@ def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str
         records: The jobs' records (`job.json`). Where the manifest knows a job's key, its cost stays:
             a notebook that is only drawn again finds its artefacts in the store. `by_seed` says of each seed which
             revision, processor, precision and torch last ran it: a profile may be run in pieces.
+        seeds: Others that rows were made of, without a notebook.
 
     Returns:
         Whether the file changed: not where there is no record that it does not know.
@@ -48,12 +51,12 @@ def write_manifest(path: Path, about: dict[str, Any], records: Iterable[dict[str
         cost = {name: record[name] for name in ("key", "wall_s", "peak_rss_mb")}
         if jobs.get(record["name"], {}).get("key") != cost["key"]:
             jobs[record["name"]] = cost
-    if old and jobs == old.get("jobs"):
+    if old and jobs == old.get("jobs") and not seeds:
         return False
     made = {"versions": versions(), "hardware": hardware(), "git": _git(path.parent)}
     with store.writing(path.parent):
-        by_seed = old.get("by_seed", {}) | dict.fromkeys(_seeds(records), _summary({**about, **made}))
-        store.write_json(path, {**about, **made, "by_seed": by_seed, "jobs": jobs})
+        run = dict.fromkeys([*map(str, seeds), *_seeds(records)], _summary({**about, **made}))
+        store.write_json(path, {**about, **made, "by_seed": {**old.get("by_seed", {}), **run}, "jobs": jobs})
     return True
 
 

@@ -91,7 +91,11 @@ class DataFreeStudy:
 
     def encoder_tasks(self) -> list[Task]:
         """What `prepare` makes of the first study's encoders, the attacked one first."""
-        return self.study.tasks(point[1:] for point in self._encoders())
+        return self.study.tasks(self.encoder_cells())
+
+    def encoder_cells(self) -> list[tuple[Cell, dict[str, Any] | None]]:
+        """Those encoders as cells, each with other settings of the profile by dotted key, or None."""
+        return [point[1:] for point in self._encoders()]
 
     def _tasks(self, wanted: Iterable[tuple[Subject, str]]) -> list[Task]:
         """A task a network, once: what is named twice would keep a second process waiting for the first."""

@@ -1,6 +1,7 @@
 """`python -m distill_lib job SOURCE NAME`: one job of a table, in the foreground; what every engine runs."""
 
 import argparse
+from pathlib import Path
 
 from distill_lib.study.command import data_folder, end_on_sigterm
 from distill_lib.study.jobs import parse_seeds
@@ -29,8 +30,13 @@ def table_of(args: argparse.Namespace) -> Table:
     Raises:
         UsageError: As `load_table`.
     """
-    seeds = None if args.seeds is None else parse_seeds(args.seeds)
-    return load_table(args.source, seeds, args.device, data_folder(args.data_dir))
+    seeds, folder = seeds_and_folder(args)
+    return load_table(args.source, seeds, args.device, folder)
+
+
+def seeds_and_folder(args: argparse.Namespace) -> tuple[list[int] | None, Path | None]:
+    """What `--seeds` and `--data-dir` say."""
+    return None if args.seeds is None else parse_seeds(args.seeds), data_folder(args.data_dir)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from distill_lib.attacks.poisoned_labels import PERTURBED
@@ -13,6 +14,7 @@ from distill_lib.study.datafree.study import open_datafree
 from distill_lib.study.necessity import needed
 from distill_lib.study.session import Study
 from distill_lib.study.stages import Stages
+from distill_lib.study.stale import Naming
 from distill_lib.study.store import Artefact
 from distill_lib.study.sweeps import to_test, wanted
 from distill_lib.study.undistillable.cells import TEACHER
@@ -34,6 +36,18 @@ class Listing(Stages):
         return super().target(downstream, seed) if self.backdoor.settled else UNKNOWN
 
 
+class Found(Stages):
+    """Stages that know a target class where it was found before: to look at what was made, without making more."""
+
+    def target(self, downstream: str, seed: int) -> int:
+        """The target class where it is a setting or in the store."""
+        named = replace(self, store=Naming(self.store.root))
+        try:
+            return Stages.target(named, downstream, seed)
+        except FileNotFoundError:
+            return UNKNOWN
+
+
 @dataclass(frozen=True)
 class Want:
     """Something to make, and the job that makes it.
@@ -44,6 +58,7 @@ class Want:
         after: Names of jobs that make what it is made from, where the table has them.
         cost: What it takes, by its name in the profile's `minutes`.
         shared: What the job's wants of this kind are made from and share, likewise: it counts once a job.
+        file: Files its rows for the result tables; None: it has none.
     """
 
     job: str
@@ -51,6 +66,7 @@ class Want:
     after: tuple[str, ...] = ()
     cost: str = "cell"
     shared: tuple[str, ...] = ()
+    file: Callable[[], Any] | None = None
 
 
 def clean_encoder(stages: Stages, seed: int) -> Artefact:
@@ -90,13 +106,19 @@ def _at(part: str, cell: Cell) -> str:
 
 def _cells(study: Study, part: str, cells: Iterable[Cell], *after: str) -> Iterator[Want]:
     """Cells at the profile's settings, a job a place."""
-    for cell in cells:
-        yield from _wants(study, part, [(cell, None)], after)
+    yield from _wants(study, part, _plain(cells), after)
 
 
-def _wants(study: Study, part: str, pairs: lists.Wanted, after: Iterable[str] = ("headline",)) -> Iterator[Want]:
-    for (cell, _), task in zip(pairs, study.tasks(pairs), strict=True):
-        yield Want(_at(part, cell), task, tuple(_at(each, cell) for each in after))
+def _plain(cells: Iterable[Cell]) -> lists.Wanted:
+    return [(cell, None) for cell in cells]
+
+
+def _wants(
+    study: Study, part: str, pairs: lists.Wanted, after: Iterable[str] = ("headline",), **named: str
+) -> Iterator[Want]:
+    for (cell, off), task in zip(pairs, study.tasks(pairs), strict=True):
+        file = partial(study.measure, [cell], off, **named)
+        yield Want(_at(part, cell), task, tuple(_at(each, cell) for each in after), file=file)
 
 
 def _attack(study: Study) -> Iterator[Want]:
@@ -107,12 +129,12 @@ def _attack(study: Study) -> Iterator[Want]:
         task = Task(study.under(attack).profile, attacked_encoder, (first, seed))
         yield Want(job, task, () if on_data else (_clean_job(seed),), "pretrain" if on_data else "attack")
     clean, attacked = lists.attack_cells(study)
-    for cell, task in [
-        *zip(clean + attacked, study.tasks((cell, None) for cell in clean + attacked), strict=True),
-        *zip(clean, study.floors(clean), strict=True),
+    for file, cell, task in [
+        *((study.measure, *each) for each in zip(clean + attacked, study.tasks(_plain(clean + attacked)), strict=True)),
+        *((study.random, *each) for each in zip(clean, study.floors(clean), strict=True)),
     ]:
         after = _clean_job(cell.seed), _attack_job(study, cell.downstream, cell.seed, cell.attack)
-        yield Want(_at("rates", cell), task, after)
+        yield Want(_at("rates", cell), task, after, file=partial(file, [cell]))
 
 
 def _teacher(study: Study) -> Iterator[Want]:
@@ -126,8 +148,9 @@ def _student(study: Study) -> Iterator[Want]:
 
 
 def _loss(study: Study) -> Iterator[Want]:
-    for cells in lists.loss_cells(study):
-        yield from _cells(study, "losses", cells, "headline")
+    usual, released = lists.loss_cells(study)
+    yield from _cells(study, "losses", usual, "headline")
+    yield from _wants(study, "losses", _plain(released), loss_form="released")
 
 
 def _analysis(study: Study) -> Iterator[Want]:
@@ -144,7 +167,8 @@ def _robustness(study: Study) -> Iterator[Want]:
             off = {key: value for key, value in study.profile.off(point).items() if _table(key) in UPSTREAM}
             number = f".{own.setdefault(repr(off), len(own) + 1)}" if off else ""
             job = _at(f"sweep-{_slug(sweep.name)}{number}", cell)
-            yield Want(job, task, (_at("headline", cell),), shared=_upstream(study, cell, off))
+            file = partial(study.measure, [cell], point)
+            yield Want(job, task, (_at("headline", cell),), shared=_upstream(study, cell, off), file=file)
 
 
 def _upstream(study: Study, cell: Cell, off: dict[str, Any]) -> tuple[str, ...]:
@@ -170,19 +194,21 @@ def _data_free(study: Study) -> Iterator[Want]:
     without = open_datafree(study)
     profile, settings = study.profile, without.settings
     for task in without.tasks():
-        subject = task.arguments[1]
+        _, subject, others = task.arguments
+        file = partial(without.measure, [subject], others)
         where = f"{subject.attack}-s{subject.seed}"
         if subject.stage == TEACHER:
             clean = (f"datafree-surrogate-s{subject.seed}",) if subject.attack in PERTURBED else ()
             for job in clean:
                 yield Want(job, Task(profile, surrogate, (settings, subject.seed)), cost="classifier")
-            yield Want(f"datafree-teacher-{where}", task, clean, "classifier")
+            yield Want(f"datafree-teacher-{where}", task, clean, "classifier", file=file)
         else:
-            yield Want(f"datafree-{subject.method}-{where}", task, (f"datafree-teacher-{where}",), subject.method)
-    for task in without.encoder_tasks():
-        cell = task.arguments[0]
+            job, after = f"datafree-{subject.method}-{where}", (f"datafree-teacher-{where}",)
+            yield Want(job, task, after, subject.method, file=file)
+    for cell, off in without.encoder_cells():
         after = _attack_job(study, cell.downstream, cell.seed, cell.attack), _at("rates", cell)
-        yield Want(_at("datafree-bridge", cell), task, after)
+        (task,) = study.tasks([(cell, off)])
+        yield Want(_at("datafree-bridge", cell), task, after, file=partial(study.measure, [cell], off))
 
 
 def _undistillable(study: Study) -> Iterator[Want]:
@@ -193,16 +219,17 @@ def _undistillable(study: Study) -> Iterator[Want]:
         ("ablation", resistant.ablated()),
         ("sweep", resistant.swept()),
     ):
-        for (subject, _), task in zip(found, resistant.tasks(found), strict=True):
+        for (subject, off), task in zip(found, resistant.tasks(found), strict=True):
+            file = partial(resistant.measure, [subject], off)
             end = f"s{subject.seed}"
             normal = f"undistillable-teacher-{NORMAL}-{end}"
             teacher, taught = subject.teacher or "nobody", subject.stage == TEACHER
             if part == "students" and taught:
-                yield Want(f"undistillable-teacher-{teacher}-{end}", task, (normal,), "teacher")
+                yield Want(f"undistillable-teacher-{teacher}-{end}", task, (normal,), "teacher", file=file)
                 continue
             where = end if part == "ablation" else f"{teacher}-{end}"
             after = normal, f"undistillable-teacher-{teacher}-{end}"
-            yield Want(f"undistillable-{part}-{where}", task, after, "teacher" if taught else "thief")
+            yield Want(f"undistillable-{part}-{where}", task, after, "teacher" if taught else "thief", file=file)
 
 
 # Notebook -> all that it asks of the store. A thing belongs to the first job that wants it.

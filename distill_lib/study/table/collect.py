@@ -1,0 +1,65 @@
+"""`python -m distill_lib collect PROFILE`: rows of what its jobs have made so far, before all of them have ended."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from distill_lib.study import main_job, manifest, store
+from distill_lib.study.session import Study, on_seeds, open_stages
+from distill_lib.study.stages import Stages
+from distill_lib.study.table.command import add_options, seeds_and_folder
+from distill_lib.study.table.fill import identity
+from distill_lib.study.table.table import ROOT
+from distill_lib.study.table.wants import WANTS, Found, Want
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_options(parser, metavar="PROFILE")
+
+
+def main(args: argparse.Namespace) -> int:
+    """File the rows and say how many measurements are missing; 0."""
+    seeds, data_dir = seeds_and_folder(args)
+    study, there, missing = collect(args.source, seeds, args.device, data_dir)
+    said = study.finish()
+    if there:
+        about, name = main_job.about(main_job.load(args.source), args.device, data_dir), study.profile.name
+        with store.exclusive(study.stages.store.root, f"manifest-{name}"):
+            path = study.root / "results" / name / "manifest.json"
+            manifest.write_manifest(path, about, [], {_seed(each) for each in there})
+    print(f"{said} {len(there)} measurements are in the store, {len(missing)} are not.")
+    return 0
+
+
+def collect(
+    source: str, seeds: Sequence[int] | None, device: str | None, data_dir: Path | None, root: Path = ROOT
+) -> tuple[Study, list[Want], list[Want]]:
+    """A study with the rows of what its store has; the measurements there, and those that are not. Nothing is computed.
+
+    Args:
+        source: Name of a profile, or path of a TOML file.
+        seeds: In place of the profile's.
+        device: Likewise.
+        data_dir: Folder of image archives.
+        root: The repository.
+    """
+    job = main_job.load(source)
+    stages = open_stages(on_seeds(job.profile, seeds or ()), device or "auto", data_dir, root)
+    stages = Found(**{each.name: getattr(stages, each.name) for each in fields(Stages)})
+    study, there, missing = Study(stages, root, None, False), {}, {}
+    for want in (each for entry in job.notebooks if entry.notebook in WANTS for each in WANTS[entry.notebook](study)):
+        name = identity(want.task)  # several notebooks ask for the headline
+        if want.file is None or name in there or name in missing:
+            continue
+        if want.task.done(stages):
+            there[name] = want
+            want.file()
+        else:
+            missing[name] = want
+    return study, list(there.values()), list(missing.values())
+
+
+def _seed(want: Want) -> int:
+    return int(want.job.rpartition("-s")[2])
