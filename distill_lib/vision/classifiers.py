@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distill_lib.errors import UsageError, choose
 from distill_lib.vision.encoders import BLOCKS, MEAN, PRECISIONS, STAGES, STD, Encoder, EncoderConfig
+from distill_lib.vision.shortcut import Shortcut
 
 NARROWEST = 16  # channels: torch 2.15 can crash on a CPU in the backward pass of narrower float32 convolutions
 CNN_SIDE = 4  # of the last map that the CNN's linear layer reads, at 32 pixels and a stem of stride 1
@@ -124,7 +125,7 @@ class PreactivatedBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         same = inputs == width and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, width, 1, stride, bias=False)
+        self.shortcut = nn.Identity() if same else Shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.conv1(torch.relu(self.bn1(x)))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_lib.errors import UsageError, choose
+from distill_lib.vision.shortcut import Shortcut
 
 # Blocks a stage. 10 is the small one for CPUs; 18 and 34 are He et al. (2016); 50 has bottlenecks.
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -81,7 +82,7 @@ class Bottleneck(nn.Module):
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(Shortcut(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
 
 class Encoder(nn.Module):

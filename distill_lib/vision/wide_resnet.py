@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from distill_lib.errors import UsageError, choose
 from distill_lib.vision.encoders import MEAN, PRECISIONS, STD
+from distill_lib.vision.shortcut import Shortcut
 
 BLOCKS = ("block1", "block2", "block3")  # hook paths of the maps that attention transfer compares
 
@@ -62,7 +63,7 @@ class WideBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.shortcut = None if inputs == width else nn.Conv2d(inputs, width, 1, stride, bias=False)
+        self.shortcut = None if inputs == width else Shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = torch.relu_(self.bn1(x))
