@@ -15,7 +15,7 @@ def slow(encoder, u):
     """Channel by channel and layer by layer, with numpy's SVD: {path of the batch norm: [channels]}."""
     modules, pruned, kernels = dict(encoder.named_modules()), {}, None
     for path, module in modules.items():
-        if type(module).__name__ == "Conv2d":
+        if hasattr(module, "kernel_size"):
             kernels = module.weight.detach().double().numpy()
         if type(module).__name__ == "BatchNorm2d":
             found = []

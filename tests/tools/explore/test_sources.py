@@ -9,7 +9,7 @@ import torch
 from distill_lib.attacks.ctrl import FrequencyTrigger
 from distill_lib.errors import UsageError
 from distill_lib.evaluation.probes import PROBES
-from distill_lib.study import backdoors, components, stages
+from distill_lib.study import backdoors, components, stages, workshop
 from distill_lib.study.session import open_study
 from distill_lib.tools.explore import open_explorer
 from distill_lib.tools.explore.sources import attacked_cell, is_stored, square
@@ -25,7 +25,7 @@ def study(tmp_path, monkeypatch, enter_repository):
     """A study in which no training takes a step."""
     enter_repository(tmp_path)
     nothing = lambda *given, **named: []  # noqa: E731
-    for module, name in ((stages.Stages, "pretrain"), (stages, "distil"), (backdoors, "inject")):
+    for module, name in ((stages.Stages, "pretrain"), (workshop, "distil"), (backdoors, "inject")):
         monkeypatch.setattr(module, name, nothing)
     for name in ("finetune", "clean_share"):
         monkeypatch.setattr(components, name, nothing)
