@@ -98,7 +98,7 @@ def _run(jobs: list[Job], place: runner.Place, profile: str, about: Callable[[],
 
     def ended(outcome: runner.Outcome) -> None:
         if outcome.status == "done":
-            manifest.keep(place.root, place.runs, profile, about(), outcome.record)
+            manifest.keep(place.root, place.runs, profile, about(), [outcome.record])
 
     end_on_sigterm()
     bad = [each for each in runner.run(jobs, place, ended=ended) if each.status in ("failed", "skipped")]

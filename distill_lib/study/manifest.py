@@ -23,10 +23,17 @@ PACKAGES = (
 )
 
 
-def keep(root: Path, runs: Path, profile: str, about: dict[str, Any], record: dict[str, Any]) -> None:
-    """Put a notebook that has run into its profile's manifest; pieces of a profile may end at the same time."""
+def keep(
+    root: Path,
+    runs: Path,
+    profile: str,
+    about: dict[str, Any],
+    records: Iterable[dict[str, Any]],
+    seeds: Iterable[int] = (),
+) -> None:
+    """`write_manifest` of a profile, under its lock: pieces of a profile may end at the same time."""
     with store.exclusive(runs, f"manifest-{profile}"):
-        write_manifest(root / "results" / profile / "manifest.json", about, [record])
+        write_manifest(root / "results" / profile / "manifest.json", about, records, seeds)
 
 
 def write_manifest(

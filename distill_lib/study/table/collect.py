@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from distill_lib.study import main_job, manifest, store
+from distill_lib.study import main_job, manifest
 from distill_lib.study.session import Study, on_seeds, open_stages
 from distill_lib.study.stages import Stages
 from distill_lib.study.table.command import add_options, seeds_and_folder
@@ -25,10 +25,9 @@ def main(args: argparse.Namespace) -> int:
     study, there, missing = collect(args.source, seeds, args.device, data_dir)
     said = study.finish()
     if there:
-        about, name = main_job.about(main_job.load(args.source), args.device, data_dir), study.profile.name
-        with store.exclusive(study.stages.store.root, f"manifest-{name}"):
-            path = study.root / "results" / name / "manifest.json"
-            manifest.write_manifest(path, about, [], {_seed(each) for each in there})
+        about = main_job.about(main_job.load(args.source), args.device, data_dir)
+        where = study.root, study.stages.store.root, study.profile.name
+        manifest.keep(*where, about, [], {_seed(each) for each in there})
     print(f"{said} {len(there)} measurements are in the store, {len(missing)} are not.")
     return 0
 

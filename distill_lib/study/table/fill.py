@@ -154,7 +154,7 @@ class Fills:
         outcome = runner.run([job], self._place)[0]
         if outcome.status == "done":
             about = main_job.about(self.main, self.device, self.data_dir)
-            manifest.keep(self.root, self.runs, self.main.name, about, outcome.record)
+            manifest.keep(self.root, self.runs, self.main.name, about, [outcome.record])
         return int(outcome.status == "failed")
 
 
