@@ -39,6 +39,12 @@ SWEPT = "06_robustness"  # the notebook that reads the profile's sweeps
 DATA_FREE, UNDISTILLABLE = "07_data_free", "08_undistillable"
 # Notebooks that read a table of their own in the profile, and run on its seeds; they need not be in every profile.
 OWN = {DATA_FREE: "datafree", UNDISTILLABLE: "undistillable"}
+FIRST = "distillation"  # the study that all others belong to
+
+
+def study_of(notebook: str) -> str:
+    """The study whose rows a notebook makes, by the name of its table."""
+    return OWN.get(notebook, FIRST)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from distill_lib.study import progress, store
+from distill_lib.study.main_job import study_of
 
 PACKAGES = (
     "torch",
@@ -29,7 +30,7 @@ def keep(
     profile: str,
     about: dict[str, Any],
     records: Iterable[dict[str, Any]],
-    seeds: Iterable[int] = (),
+    seeds: Mapping[str, Iterable[int]] | None = None,
 ) -> None:
     """`write_manifest` of a profile, under its lock: pieces of a profile may end at the same time."""
     with store.exclusive(runs, f"manifest-{profile}"):
@@ -37,7 +38,10 @@ def keep(
 
 
 def write_manifest(
-    path: Path, about: dict[str, Any], records: Iterable[dict[str, Any]], seeds: Iterable[int] = ()
+    path: Path,
+    about: dict[str, Any],
+    records: Iterable[dict[str, Any]],
+    seeds: Mapping[str, Iterable[int]] | None = None,
 ) -> bool:
     """Write `manifest.json` after a run that did something.
 
@@ -45,9 +49,9 @@ def write_manifest(
         path: The manifest; its folder belongs to the repository whose revision is recorded.
         about: What the study says of itself: `configuration`, `data` (source and hash of each image set).
         records: The jobs' records (`job.json`). Where the manifest knows a job's key, its cost stays:
-            a notebook that is only drawn again finds its artefacts in the store. `by_seed` says of each seed which
-            revision, processor, precision and torch last ran it: a profile may be run in pieces.
-        seeds: Others that rows were made of, without a notebook.
+            a notebook that is only drawn again finds its artefacts in the store. `by_seed` says of each study's
+            seeds which revision, processor, precision and torch last ran them: a profile may be run in pieces.
+        seeds: Others that rows were made of, without a notebook, by study.
 
     Returns:
         Whether the file changed: not where there is no record that it does not know.
@@ -62,14 +66,20 @@ def write_manifest(
         return False
     made = {"versions": versions(), "hardware": hardware(), "git": _git(path.parent)}
     with store.writing(path.parent):
-        run = dict.fromkeys([*map(str, seeds), *_seeds(records)], _summary({**about, **made}))
-        store.write_json(path, {**about, **made, "by_seed": {**old.get("by_seed", {}), **run}, "jobs": jobs})
+        by_seed = dict(old.get("by_seed", {}))
+        for study, ran in _ran(records, seeds or {}).items():
+            by_seed[study] = {**by_seed.get(study, {}), **dict.fromkeys(ran, _summary({**about, **made}))}
+        store.write_json(path, {**about, **made, "by_seed": by_seed, "jobs": jobs})
     return True
 
 
-def _seeds(records: Iterable[dict[str, Any]]) -> list[str]:
-    """Those that the jobs were asked for."""
-    return [str(seed) for record in records for seed in record.get("parameters", {}).get("seeds", ())]
+def _ran(records: Iterable[dict[str, Any]], seeds: Mapping[str, Iterable[int]]) -> dict[str, list[str]]:
+    """By study, the seeds that its jobs were asked for, and others."""
+    ran = {study: [*map(str, others)] for study, others in seeds.items()}
+    for record in records:
+        asked = map(str, record.get("parameters", {}).get("seeds", ()))
+        ran.setdefault(study_of(record["notebook"]), []).extend(asked)
+    return ran
 
 
 def _summary(made: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ ABOUT = {"configuration": {"lr": 0.1}, "data": {"shapes": {"source": "builtin", 
 
 def record(name="01_attack", key="k1", wall=10.0, seeds=(0,)):
     parameters = {"profile": "quick", "seeds": list(seeds)}
-    return {"name": name, "key": key, "wall_s": wall, "peak_rss_mb": 100.0, "outputs": {}, "parameters": parameters}
+    cost = {"key": key, "wall_s": wall, "peak_rss_mb": 100.0}
+    return {"name": name, "notebook": name, **cost, "outputs": {}, "parameters": parameters}
 
 
 @pytest.fixture
@@ -42,12 +43,20 @@ def test_each_seed_says_what_ran_it_last(path, monkeypatch):
     manifest.write_manifest(path, {**ABOUT, "precision": "bf16"}, [record(seeds=[0, 1, 10])])
     monkeypatch.setattr(manifest, "hardware", lambda: {"cpu": "another", "cores": 2, "gpus": [], "system": "Linux"})
     manifest.write_manifest(path, {**ABOUT, "precision": "float32"}, [record(key="k2", seeds=[1, 2])])
-    by_seed = json.loads(path.read_text())["by_seed"]
+    by_seed = json.loads(path.read_text())["by_seed"]["distillation"]
     assert {seed: made["precision"] for seed, made in by_seed.items()} == {
         "0": "bf16", "1": "float32", "2": "float32", "10": "bf16",
     }  # fmt: skip
     assert by_seed["2"]["cpu"] == "another" != by_seed["0"]["cpu"]
     assert by_seed["0"]["torch"][0].isdigit()
+
+
+def test_each_study_says_it_of_its_own_seeds(path):
+    manifest.write_manifest(path, {**ABOUT, "precision": "bf16"}, [record()])
+    manifest.write_manifest(path, {**ABOUT, "precision": "float32"}, [record("07_data_free")], {"undistillable": [3]})
+    by_seed = json.loads(path.read_text())["by_seed"]
+    precision = {study: {seed: made["precision"] for seed, made in seeds.items()} for study, seeds in by_seed.items()}
+    assert precision == {"distillation": {"0": "bf16"}, "datafree": {"0": "float32"}, "undistillable": {"3": "float32"}}
 
 
 def test_a_run_that_computed_nothing_leaves_it(path):

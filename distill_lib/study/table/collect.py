@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
     if there:
         about = main_job.about(main_job.load(args.source), args.device, data_dir)
         where = study.root, study.stages.store.root, study.profile.name
-        manifest.keep(*where, about, [], {_seed(each) for each in there})
+        manifest.keep(*where, about, [], _seeds(there))
     print(f"{said} {len(there)} measurements are in the store, {len(missing)} are not.")
     return 0
 
@@ -60,5 +60,11 @@ def collect(
     return study, list(there.values()), list(missing.values())
 
 
-def _seed(want: Want) -> int:
-    return int(want.job.rpartition("-s")[2])
+def _seeds(wants: Sequence[Want]) -> dict[str, list[int]]:
+    """Of each study, the seeds that these are of."""
+    seeds: dict[str, set[int]] = {}
+    for want in wants:
+        study = want.job.partition("-")[0]  # the sibling studies' jobs begin with their names
+        study = study if study in main_job.OWN.values() else main_job.FIRST
+        seeds.setdefault(study, set()).add(int(want.job.rpartition("-s")[2]))
+    return {study: sorted(found) for study, found in seeds.items()}

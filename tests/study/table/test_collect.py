@@ -31,7 +31,7 @@ def test_what_is_there_is_filed_and_nothing_is_made(filled, monkeypatch, capsys)
     )
     assert " 3 measurements are in the store, " in said
     manifest = json.loads((filled.runs.parent / "results" / "tiny" / "manifest.json").read_text())
-    assert list(manifest["by_seed"]) == ["0"]
+    assert {study: list(seeds) for study, seeds in manifest["by_seed"].items()} == {"distillation": ["0"]}
     assert manifest["jobs"] == {}
 
 
