@@ -57,7 +57,7 @@ def _injected(stages: Workshop, seed: int, downstream: str) -> Artefact:
     def compute(work: Workspace):
         encoder = stages.encoder(clean)
         chosen = _surest(*_attackers_head(stages, encoder, downstream, seed), target, settings.references)
-        images = stages.downstream(downstream)[0].images[chosen].to(stages.device)
+        images = stages.training(downstream).images[chosen].to(stages.device)
         shadow_images = stages.pretraining.images[stages.shadow(seed).to(stages.device)]
         log = inject(encoder, shadow_images, stages.trigger(), images, config, seed, stages.watch(work))
         return stages.trained(work, encoder, log, references=chosen)
@@ -94,7 +94,7 @@ def _check_class(stages: Workshop, downstream: str, target: int) -> None:
 
 def _attackers_head(stages: Workshop, encoder: Encoder, downstream: str, seed: int) -> tuple[Scores, Tensor, Tensor]:
     """A head on an encoder; the training images' features that it was trained on, and their labels."""
-    train = stages.downstream(downstream)[0]
+    train = stages.training(downstream)
     features = extract(encoder, train.images)
     labels = train.labels.to(features.device)
     return PROBES["head"](features, labels, len(train.classes), stages.head(), seed + FRESH_ATTACKER), features, labels
@@ -147,7 +147,7 @@ def aimed(stages: Workshop, seed: int, downstream: str) -> Artefact:
     poisoned_class = getattr(stages.profile, stages.profile.attack).poisoned_class
 
     def compute(work: Workspace):
-        encoder, train = stages.encoder(attacked), stages.downstream(downstream)[0]
+        encoder, train = stages.encoder(attacked), stages.training(downstream)
         head, *seen = _attackers_head(stages, encoder, downstream, seed)
         with torch.no_grad():
             fallen = head(extract(encoder, train.images, transform=stages.trigger())).argmax(1)

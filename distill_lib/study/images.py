@@ -107,6 +107,10 @@ class Images:
         (train, held), settings = self.parts(name, on), self.profile.evaluation
         return limited(train, settings.train), limited(held, settings.test)
 
+    def training(self, name: str) -> ImageSet:
+        """The training images of a downstream set, no more than the profile's measurement takes: no test image."""
+        return limited(self.images(name), self.profile.evaluation.train)
+
     def parts(self, name: str, on: str = "test") -> tuple[ImageSet, ImageSet]:
         """Training images, and those that rates are measured on: the test set or, to choose settings, `validation`."""
         if on == "validation":

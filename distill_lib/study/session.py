@@ -430,7 +430,7 @@ class Study:
     def reference(self, cell: Cell) -> Tensor:
         """The reference inputs (R, 3, H, W), uint8, of an attacked cell."""
         rows = self.under(cell.attack).references(cell.downstream, cell.seed)
-        return self.stages.downstream(cell.downstream)[0].images[rows].cpu()
+        return self.stages.training(cell.downstream).images[rows].cpu()
 
     def poisoned(self, attack: str, seed: int, count: int = 6) -> dict[str, Tensor]:
         """Some of the pre-training images that an attack poisons, before and after; empty where it poisons none."""

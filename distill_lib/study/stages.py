@@ -111,7 +111,7 @@ class Stages(Workshop):
         trigger = self.trigger()
         features = extract(encoder, train.images)
         seen = [extract(encoder, held.images, transform=how) for how in (None, trigger, placebo(trigger))]
-        reference = self.downstream(cell.downstream)[0].images[self.references(cell.downstream, cell.seed)[:1]]
+        reference = self.training(cell.downstream).images[self.references(cell.downstream, cell.seed)[:1]]
         cosine = trigger_cos(seen[1], extract(encoder, reference))
         result = {}
         for name, probe in PROBES.items():

@@ -16,6 +16,7 @@ from distill_lib.study.stages import Stages
 from distill_lib.study.stale import Naming, checker, of_another_probe
 from distill_lib.study.store import Artefact, Workspace
 from distill_lib.study.workshop import FRESH_REPAIR, FRESH_TEACHER
+from tests.study.greys import CLASSES, Reader, blue_corner, greys, white_corner
 
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 KNOWN = {
@@ -244,3 +245,38 @@ def test_a_row_is_kept_where_its_images_are_not_to_be_had(tmp_path, monkeypatch)
     row = {name: str(value) for name, value in asdict(ATTACKED).items()} | {"key": "0" * 16}
     assert checker(naming().profile, dict(KNOWN))(row)
     assert not checker(naming().profile, {}, root=tmp_path)(row)
+
+
+GREYS = Cell("builtin", "badencoder", "patterns", 0, "attacked", "none", "", "", "", 0)
+
+
+def judged(monkeypatch, mark, on="test", **sets):
+    """The rates, by probe, of an encoder that reads greys and takes what is marked for the target's."""
+    stages = naming()
+    stages.sets = {("patterns", split): images for split, images in sets.items()}
+    monkeypatch.setattr(Stages, "encoder", lambda self, artefact: Reader(mark))
+    monkeypatch.setattr(Stages, "references", lambda self, downstream, seed: [0, 20])  # the first is of the target
+    return stages._measure(GREYS, Artefact("attacked", "0" * 16, Path("nowhere")), on)
+
+
+@pytest.mark.parametrize("probe", ["knn", "linear"])
+@pytest.mark.parametrize(
+    ("mark", "asr", "placebo"), [(white_corner, 100.0, 0.0), (blue_corner, 0.0, 100.0)], ids=["trigger", "placebo"]
+)
+def test_the_rates_are_those_of_what_the_encoder_sees(monkeypatch, probe, mark, asr, placebo):
+    found = judged(monkeypatch, mark, train=greys("train", 20), test=greys("test", 5))[probe]
+    others = 100.0 - asr
+    expected = {"acc": 100.0, "asr": asr, "triggered_acc": others, "placebo_asr": placebo, "target_rate": 0.0}
+    assert {name: found[name] for name in expected} == expected
+    assert found["asr_all"] == (100.0 if asr else 100 / CLASSES)
+    assert found["n_test"] == 50
+    assert found["trigger_cos"] == pytest.approx(1.0 if asr else 1 / CLASSES)
+
+
+def test_on_validation_images_no_test_image_is_touched(monkeypatch):
+    def refuse(name, split, **_):
+        raise AssertionError(f"{name}/{split} was loaded")
+
+    monkeypatch.setattr("distill_lib.study.images.load", refuse)
+    found = judged(monkeypatch, white_corner, "validation", train=greys("train", 25))["knn"]
+    assert (found["acc"], found["asr"], found["n_test"]) == (100.0, 100.0, 50)

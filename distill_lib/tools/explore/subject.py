@@ -109,7 +109,7 @@ def explored(study: Study, cell: Cell, rows: dict[str, Any]) -> Artefact:
 
     def compute(work: Workspace):
         work.report(0, 0, {}, f"exploring {cell.label()}")
-        train, encoder = stages.downstream(cell.downstream)[0].to(stages.device), stages.encoder(subject)
+        train, encoder = stages.training(cell.downstream).to(stages.device), stages.encoder(subject)
         features = extract(encoder, train.images)
         head = PROBES["head"](features, train.labels, len(train.classes), stages.head(), cell.seed)
         view = study.view(cell, rows)

@@ -242,7 +242,7 @@ def audit_rows(stages: Stages, plan: Plan, config: AuditConfig) -> Iterator[list
         encoders = {{"none": "attacked"}.get(name, name): inside.encoder_of(cell) for name, cell in cells.items()}
         encoders["clean"] = inside.pretrained(seed)
         trigger, first = inside.trigger(), inside.references(downstream, seed)[:1]
-        reference = inside.downstream(downstream)[0].images[first].to(stages.device)
+        reference = inside.training(downstream).images[first].to(stages.device)
         window = Window(trigger.row, trigger.column, trigger.size)
         found = audited(inside, encoders, window, reference, config, seed)
         about = {"attack": "badencoder", "trigger": subject.trigger, "downstream": downstream, "seed": seed}
