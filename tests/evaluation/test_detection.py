@@ -60,6 +60,13 @@ def test_scores_of_a_group_are_drawn_together():
         auc_interval(clean, attacked, ([0], [1]))
 
 
+def test_no_draw_parts_a_group():
+    """Both groups drawn: AUC 3 of 4; one of them twice: 1. Apart, the scores 1 and 2 alone would give 0."""
+    found = auc_interval([1, 3], [0, 2], ([0, 1], [0, 1]))
+    assert (found.low, found.value, found.high) == (0.75, 0.75, 1.0)
+    assert auc_interval([1, 3], [0, 2]).low == 0
+
+
 def test_scores_that_never_overlap_have_a_point():
     found = auc_interval([5.0, 6, 7], [1.0, 2, 3])
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)

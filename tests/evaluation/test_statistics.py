@@ -109,6 +109,9 @@ def test_equivalence_is_the_larger_of_two_one_sided_tests():
     low = stats.ttest_1samp(d, -2.0, alternative="greater").pvalue
     high = stats.ttest_1samp(d, 2.0, alternative="less").pvalue
     assert found.p_inside == pytest.approx(max(low, high))
+    below = stats.ttest_1samp(d, -2.0, alternative="less").pvalue
+    above = stats.ttest_1samp(d, 2.0, alternative="greater").pvalue
+    assert found.p_outside == pytest.approx(min(1, 2 * min(below, above)))
     assert found.n == 8
 
 

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_rel
 
-from distill_lib.evaluation.cells import tidy
+from distill_lib.evaluation.cells import by_seed, tidy
 from distill_lib.evaluation.claims import Claim, Part, load_claims
 from distill_lib.evaluation.verdicts import acceptance, planting, verdicts
 
@@ -179,12 +180,31 @@ def test_superiority_needs_its_margin():
 
 
 def test_holm_over_the_claims_weakens_each():
-    frame = table(BEST, spread=3)
-    alone = verdicts(frame, protocol_of("superiority"))["p"][0]
+    frame = table(BEST, spread=0.9)
+    alone, *_ = verdicts(frame, protocol_of("superiority")).itertuples()
     protocol = protocol_of("superiority")
     claims = tuple(Claim(f"c{i}", "made up", protocol.claims[0].parts) for i in range(4))
-    together = verdicts(frame, protocol.__class__(0.95, 6, 30.0, protocol.cells, claims))["p"]
-    assert together.tolist() == pytest.approx([min(1, 4 * alone)] * 4)
+    together = verdicts(frame, protocol.__class__(0.95, 6, 30.0, protocol.cells, claims))
+    assert 0.0125 < alone.p < 0.05  # decided alone, not among four
+    assert alone.verdict == "supported"
+    assert together["p"].tolist() == pytest.approx([4 * alone.p] * 4)
+    assert set(together["verdict"]) == {"undecided (n = 6)"}
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.3, "refuted"), (1.6, "undecided (n = 6)")])
+def test_one_rival_of_several_that_is_better_must_be_better_by_bonferroni(spread, verdict):
+    """Two points better at a wide spread: enough for one comparison, not for the best of two."""
+    rivals = ("finetune", "clean_share")
+    protocol = protocol_of("best-of")
+    part = Part(test="best-of", quantity={"acc": 1.0}, cell="recipe", against=rivals)
+    frame = table({**BEST, "finetune": (50, 5), "clean_share": (30, 5)}, spread=spread)
+    several = protocol.__class__(0.95, 6, 30.0, protocol.cells, (Claim("c", "made up", (part,)),))
+    (found,) = verdicts(frame, several).itertuples()
+    recipe, finetune = (by_seed(tidy(frame), protocol.cells[name])["acc"] for name in ("recipe", "finetune"))
+    one_sided = ttest_rel(recipe, finetune, alternative="less").pvalue
+    assert found.p == pytest.approx(2 * len(rivals) * one_sided)
+    assert found.verdict == verdict
+    assert one_sided < 0.025  # alone it would be refuted in both
 
 
 def test_scopes_are_judged_apart():

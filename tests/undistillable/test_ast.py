@@ -118,15 +118,18 @@ def test_paired_adversarial_views_are_near_the_clean_ones(normal, data):
 
 
 def test_unpaired_targets_come_in_a_fixed_order_whatever_the_batch(normal, data, plain):
-    rows, found = views(normal, data, target="clean", augmentation=plain)
-    images = [((behind * 255).round().to(torch.uint8)) for _, behind in found]
-    behind = [[int((data[0] == image).flatten(1).all(1).nonzero()) for image in batch] for batch in images]
-    assert sorted(row for batch in behind[:4] for row in batch) == list(
-        range(32)
-    )  # each image once in an epoch of four batches
+    def order(seed):
+        """Rows of the batches, and of those behind their targets."""
+        rows, found = views(normal, data, seed=seed, target="clean", augmentation=plain)
+        images = [(behind * 255).round().to(torch.uint8) for _, behind in found]
+        behind = [[int((data[0] == image).flatten(1).all(1).nonzero()) for image in batch] for batch in images]
+        return [batch.tolist() for batch in rows], behind
+
+    rows, behind = order(0)
+    assert sorted(row for batch in behind[:4] for row in batch) == list(range(32))  # an epoch of four batches
     assert behind[4:] == behind[:2]  # then the same batches again
-    assert all(sorted(one) != sorted(two.tolist()) for one, two in zip(behind, rows, strict=True))
-    assert behind[0] != views(normal, data, seed=1, target="clean", augmentation=plain)[0][0].tolist()
+    assert all(sorted(one) != sorted(two) for one, two in zip(behind, rows, strict=True))
+    assert behind != order(1)[1]
 
 
 def test_unpaired_targets_are_of_plain_images_unless_asked_for(normal, data):

@@ -17,8 +17,10 @@ from distill_lib.errors import UsageError
 from distill_lib.training.loop import Schedule
 from distill_lib.training.supervised import SupervisedConfig, train_classifier
 from distill_lib.undistillable.guards import DefenceError
+from distill_lib.undistillable.skeptical import extra_heads, stages
 from distill_lib.undistillable.stingy import FINITE, Stingy
 from distill_lib.undistillable.thieves import THIEVES, ThiefConfig, part_of, plainly, smoothed_terms, steal
+from distill_lib.vision.features import collect, to_unit
 from distill_lib.vision.wide_resnet import WideResNetConfig, build_wide_resnet
 
 CONFIG = ThiefConfig(Schedule(5, 8, "sgd", 0.01))
@@ -169,6 +171,23 @@ def test_the_skeptical_control_has_all_terms_but_the_teachers(theft):
     assert control["shallow_cross_entropy"] == pytest.approx(10 * own["shallow_cross_entropy"])  # which has 1 - alpha
     same = ("self", "deep_cross_entropy", "cross_entropy")
     assert [control[term] for term in same] == pytest.approx([own[term] for term in same])
+
+
+def test_the_teacher_talks_to_the_shallow_head(theft, normal, fresh, data, plain):
+    """The first step by hand: of the two heads, the one that hears the teacher is the shallow one."""
+    config, t = replace(CONFIG, augmentation=plain), CONFIG.temperature
+    found = theft("skeptical", config, seed=3)[0][0]["kl"]
+    student, rows = fresh(), torch.randperm(32, generator=torch.Generator().manual_seed(3))[:8]
+    heads, images = extra_heads(student, data[0], config.skeptical, 3).train(), to_unit(data[0][rows])
+    _, maps = collect(student.train(), images, stages(student, config.skeptical))
+    taught = softmax(normal(images) / t, 1)
+    gap = [
+        config.alpha * t**2 * kl_div(log_softmax(head(each) / t, 1), taught, reduction="batchmean").item()
+        for head, each in zip(heads.values(), maps.values(), strict=True)
+    ]
+    assert list(heads) == ["shallow", "deep"]
+    assert found == pytest.approx(gap[0], rel=1e-3)
+    assert found != pytest.approx(gap[1], rel=1e-2)
 
 
 def test_a_student_that_diverges_is_explained(theft, normal, fresh):

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+from torchvision.models import resnet
 
 from distill_lib.errors import UsageError
-from distill_lib.vision.encoders import MEAN, STAGES, STD, EncoderConfig, build_encoder
+from distill_lib.vision.encoders import MEAN, STAGES, STD, BasicBlock, Bottleneck, EncoderConfig, build_encoder
 from distill_lib.vision.features import collect
 
 TINY = EncoderConfig(10, 4, 4)
@@ -24,6 +26,19 @@ def test_size(depth, width, parameters, dimension):
     assert sum(each.numel() for each in encoder.parameters()) == parameters
     assert all(each.requires_grad for each in encoder.parameters())
     assert encoder.dimension == dimension
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(BasicBlock, resnet.BasicBlock), (Bottleneck, resnet.Bottleneck)])
+@pytest.mark.parametrize(("inputs", "stride"), [(16, 1), (16, 2), (8, 1)])
+def test_a_block_is_torchvisions(ours, theirs, inputs, stride, disturbed):
+    width = 16 // ours.expansion
+    block, beside = disturbed(ours(inputs, width, stride)).eval(), None
+    if stride > 1 or inputs != 16:
+        beside = nn.Sequential(nn.Conv2d(inputs, 16, 1, stride, bias=False), nn.BatchNorm2d(16))
+    other = theirs(inputs, width, stride, beside).eval()
+    other.load_state_dict({name.replace("shortcut", "downsample"): value for name, value in block.state_dict().items()})
+    x = torch.randn(2, inputs, 8, 8, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(block(x), other(x), atol=1e-5)
 
 
 def test_defaults_are_the_papers():

@@ -40,11 +40,26 @@ def test_logits_and_maps_have_their_shapes(stride, side):
     assert model.dimension == 32
 
 
-def test_the_cut_passes_are_the_whole_one():
-    model = build_wide_resnet(TINY, 0).eval()
-    maps = model.trunk(images())
-    assert torch.equal(model.tail(maps), model(images()))
-    assert torch.equal(model.head(model.represent(maps)), model(images()))
+def test_the_forward_pass_by_hand(disturbed):
+    """As arXiv 1605.07146 has it: batch norm and ReLU come first; a shortcut of another width starts from them."""
+    model = disturbed(build_wide_resnet(TINY, 0)).eval()
+    x = model.conv((images() - model.mean) / model.std)
+    for name in BLOCKS:
+        for block in getattr(model, name):
+            first = torch.relu(block.bn1(x))
+            second = block.conv2(torch.relu(block.bn2(block.conv1(first))))
+            x = second + (x if block.shortcut is None else block.shortcut(first))
+    expected = model.head(torch.relu(model.bn(x)).mean((2, 3)))
+    assert torch.allclose(model(images()), expected, atol=1e-5)
+    assert [getattr(model, name)[0].shortcut is None for name in BLOCKS] == [True, False, False]
+
+
+def test_the_pass_may_be_cut_after_the_second_block(disturbed):
+    model = disturbed(build_wide_resnet(TINY, 0)).eval()
+    _, found = collect(model, images(), ("block2",))
+    assert torch.equal(model.trunk(images()), found["block2"])
+    assert torch.equal(model.tail(found["block2"]), model(images()))
+    assert torch.equal(model.head(model.represent(found["block2"])), model(images()))
 
 
 def test_normalisation_is_inside():

@@ -50,7 +50,7 @@ def judge(monkeypatch):
     inner = Stages(profile, Computing("nowhere"), torch.device("cpu"), precision="float32")
     held = greys("test", 1, "patterns")
     inner.sets = {("patterns", "train"): greys("train", 4, "patterns"), ("patterns", "test"): held.subset(range(5))}
-    network = lambda self, subject: Answers(ANSWERS[subject.thief and "student" or subject.teacher])  # noqa: E731
+    network = lambda self, subject: Answers(ANSWERS["student" if subject.thief else subject.teacher])  # noqa: E731
     monkeypatch.setattr(UndistillableStages, "network", network)
     stages = UndistillableStages(inner, profile.undistillable)
     return lambda *subject: stages.judged(Subject("patterns", *subject, 0)).metrics

@@ -1,11 +1,13 @@
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from distill_lib.defences.inversion import AimConfig, InversionConfig, invert
+from distill_lib.defences.inversion import AimConfig, InversionConfig, SoftTrigger, invert
 from distill_lib.errors import UsageError
+from distill_lib.tools.inspect import audit as inside
 from distill_lib.tools.inspect.audit import (
     AuditConfig,
     Window,
@@ -92,6 +94,29 @@ def test_another_pattern_is_searched_on_one_half_and_measured_on_the_other(encod
     assert share == nearest_share(encoder, held, trigger, images[:1])
     assert torch.equal(trigger.mask, Window(2, 2, 20).mask(32, 32))
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_what_is_searched_and_planted_never_sees_the_measured_half(encoder, images, monkeypatch):
+    mine, held = halves(images[1:], 4)
+    config, seen = replace(SHORT, images=12), []
+    monkeypatch.setattr(inside, "nearest_share", lambda model, measured, *_: seen.append(measured) or 0.0)
+    trigger = SoftTrigger(torch.zeros(32, 32), torch.zeros(3, 32, 32))
+    monkeypatch.setattr(inside, "aim", lambda model, searched, *_: seen.append(searched) or trigger)
+    aimed(encoder, images[1:], Window(2, 2, 20), images[:1], config, 4)
+    assert torch.equal(seen[0], mine)
+    assert torch.equal(seen[1], held)
+
+    def inject(model, shadow, trigger, reference, settings, seed, watch):
+        seen.append(shadow)
+        for mark in config.marks:
+            watch.report(mark, 4, {})
+
+    monkeypatch.setattr(inside, "inject", inject)
+    seen.clear()
+    relearned(encoder, images[1:], corner_patch(10), images[:1], config, 4)
+    shadow = next(each for each in seen if len(each) == 12)
+    assert torch.equal(shadow, mine[:12])
+    assert all(torch.equal(each, held) for each in seen if each is not shadow)
 
 
 def test_the_old_encoders_trigger_names_its_reference(images):
