@@ -1,5 +1,6 @@
 """The reproduction table: our number beside every published one of the same cell, and how the set-ups differ."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -63,13 +64,13 @@ TWINS = (
 )
 
 
-def reproduction(table: pd.DataFrame, knn: pd.DataFrame, setup: str) -> pd.DataFrame:
+def reproduction(table: pd.DataFrame, knn: pd.DataFrame, setup: Callable[[str], str]) -> pd.DataFrame:
     """Every published number that has a cell here, ours beside it: means over the reported seeds.
 
     Args:
         table: distillation.csv.
         knn: Its rows by the kNN probe (in sweeps.csv).
-        setup: What this profile does, in words; stands beside what the publication did.
+        setup: attack (or none, empty) -> what this profile does, in words; stands beside what the publication did.
 
     Returns:
         One row a published number; `ours` is empty and n is 0 where this profile has not measured the cell.
@@ -84,7 +85,15 @@ def _row(twin: Twin, table: pd.DataFrame, setup: str) -> dict:
     where = {name: getattr(twin, name) for name in ("attack", "pretrain", "downstream", "stage")}
     found = pick(table, {name: value for name, value in where.items() if value})
     found = found[pd.to_numeric(found["seed"]) < EXPLORATION_SEEDS]
+    if not twin.attack:  # a clean encoder has a row for each attack that was run beside it
+        found = found.drop_duplicates("seed")
     values, seeds = pd.to_numeric(found[twin.rate]), sorted({int(seed) for seed in found["seed"]})
     about = {"rate": f"{twin.rate} ({twin.probe})" if twin.probe else twin.rate, "published": known.value}
     ours = {"ours": values.mean(), "n": len(seeds), "seeds": ", ".join(map(str, seeds))}
-    return {**where, **about, **ours, "difference": f"theirs: {known.note}; ours: {setup}", "source": known.source}
+    return {
+        **where,
+        **about,
+        **ours,
+        "difference": f"theirs: {known.note}; ours: {setup(twin.attack)}",
+        "source": known.source,
+    }

@@ -23,13 +23,15 @@ _RECIPE_WORDS = "fine-tuned teacher, warm-up student, AT"
 
 
 def numbers_headline(table: pd.DataFrame) -> dict:
-    """Attacked and distilled encoder a scope, paired differences of accuracy, and the published numbers.
+    """Attacked and distilled encoder a scope, on the seeds that have both, and the published numbers.
 
     Args:
         table: distillation.csv.
     """
     rows = []
     for scope, part in scopes(tidy(table)):
+        seeds = set(by_seed(part, RECIPE).index) & set(by_seed(part, {"stage": "attacked"}).index)
+        part = part[part["seed"].isin(seeds)]
         recipe, found = both(part, RECIPE), anchors(part)
         if recipe["acc"]["n"] and found["attacked"]["acc"]["n"]:
             change = {stage: _change(part, stage) for stage in ("attacked", "clean")}

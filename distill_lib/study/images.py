@@ -140,8 +140,13 @@ class Images:
         if settings.disjoint:
             images = _without(images, self.shadow(seed))
         chosen = clean_share(images, min(1.0, self.share_size() / len(images)), seed).images
-        spoilt = round(settings.contaminated * len(chosen))
-        return torch.cat([self.trigger()(chosen[:spoilt]), chosen[spoilt:]]) if spoilt else chosen
+        return self._contaminated(chosen, seed) if settings.contaminated else chosen
+
+    def _contaminated(self, images: Tensor, seed: int) -> Tensor:
+        """The same with the trigger on some, drawn from all: images may come sorted by class."""
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+        rows = order[: round(self.profile.defender.contaminated * len(images))].to(images.device)
+        return images.index_copy(0, rows, self.trigger()(images[rows]))
 
     def share_size(self) -> int:
         """How many they are: a share of the pre-training set, wherever they come from."""

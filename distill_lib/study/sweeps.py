@@ -9,7 +9,7 @@ from distill_lib.evaluation.cells import shared_seeds
 from distill_lib.evaluation.goals import goals
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
 from distill_lib.study.config.sweep import RECIPE, STAGES, Recipe, Sweep
-from distill_lib.study.session import Study, rows_like
+from distill_lib.study.session import Study
 from distill_lib.study.tables import word
 
 WHERE = ("pretrain", "attack", "downstream")
@@ -86,11 +86,18 @@ class Sweeps:
 def overview(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Mean ACC and ASR of each line at each value, over the seeds that every point of its sweep has, and how many."""
     parts = [shared_seeds(found, ["x", "line"]) for _, found in rows.groupby(["sweep", *WHERE], sort=False)]
-    shown = pandas.concat(parts).astype({"acc": float, "asr": float})
+    shown = _apart(pandas.concat(parts).astype({"acc": float, "asr": float}))
     index = pandas.MultiIndex.from_frame(shown[["sweep", "x"]].drop_duplicates())
     grouped = shown.groupby(["sweep", "x", "line"], sort=False)
     means = grouped.agg(acc=("acc", "mean"), asr=("asr", "mean"), n=("seed", "nunique")).unstack("line")
     return means.reindex(index).round(1)
+
+
+def _apart(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Sweeps of one name under several attacks, or on several sets, with these in their names: they have no mean."""
+    several = rows.groupby("sweep")[list(WHERE)].transform("nunique").max(axis=1) > 1
+    longer = rows["sweep"] + " (" + rows["attack"] + ", " + rows["pretrain"] + " to " + rows["downstream"] + ")"
+    return rows.assign(sweep=rows["sweep"].where(~several, longer))
 
 
 def wanted(study: Study, sweep: Sweep) -> list[tuple[Cell, dict[str, Any]]]:
@@ -103,14 +110,13 @@ def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any])
     first, *others = sweep.vary
     cells = {name: named(study, bases, name) for name in sweep.cells}
     study.measure([cell for each in cells.values() for cell in each], point)
-    rows = study.table(point)
     apart = [_words(sweep, key, point[key]) for key in sweep.panels]
     about = {"sweep": _joined([sweep.name, *apart]), "axis": sweep.axis, "x": word(point[first])}
     parts = []
     for name, each in cells.items():
         words = [sweep.words.get(name, name)]
         words += [_words(sweep, key, point[key]) for key in others if key not in sweep.panels]
-        parts.append(rows_like(rows, each[0]).assign(**about, line=_joined(words)))
+        parts.append(study.whole(each[:1], point).assign(**about, line=_joined(words)))
     return pandas.concat(parts)[list(SWEPT_COLUMNS)]
 
 

@@ -63,6 +63,7 @@ def test_a_contaminated_share_has_so_many_triggered_images_and_the_others_as_the
     spoilt = numbered(defender__share=0.05, defender__contaminated=0.1).share(0)
     triggered = (spoilt == corner_patch(10)(clean)).flatten(1).all(1)
     assert triggered.sum() == 10
+    assert not triggered[:10].all()  # drawn from all of them
     assert torch.equal(spoilt[~triggered], clean[~triggered])
 
 

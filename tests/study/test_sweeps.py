@@ -115,6 +115,15 @@ def test_every_point_of_an_overview_is_a_mean_over_the_same_seeds(study):
     assert table["acc", "clean, share 0.01"].tolist() == [6.0, 10.0]
 
 
+def test_sweeps_of_one_name_under_two_attacks_are_told_apart(study):
+    rows = swept(study, SIZES)
+    table = overview(pandas.concat([rows, rows.assign(attack="ctrl", acc=50.0)]))
+    assert table["acc", "clean, share 0.01"].tolist() == [6.0, 10.0, 50.0, 50.0]
+    assert {name.rpartition(" (")[2] for name, _ in table.index} == {
+        "badencoder, builtin to patterns)", "ctrl, builtin to patterns)",
+    }  # fmt: skip
+
+
 def test_a_profile_without_sweeps_has_no_rows(study):
     study.profile = study.profile.varied({})
     assert Sweeps(study, "harm").rows().empty
