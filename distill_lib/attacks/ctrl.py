@@ -1,4 +1,4 @@
-"""CTRL: a trigger in the frequencies of the chroma, on images of one class of the pre-training set.
+"""CTRL (Li et al., ICCV 2023): a trigger in the frequencies of the chroma, on images of one pre-training class.
 
 Published: YUV chroma, magnitude 100 at DCT positions 15 and 31, poison rate 1 % (ASR >= 99 % claimed). The publication
 leaves open, in the facts at hand, and is ours here [ours]:

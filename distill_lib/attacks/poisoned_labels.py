@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distill_lib.attacks.label_triggers import LabelTrigger
+from distill_lib.attacks.poisoned_data import check_rate, draw_rows
 from distill_lib.errors import UsageError
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
@@ -42,8 +43,7 @@ class PoisonedLabelsConfig:
 
     def __post_init__(self):
         LabelTrigger(self.trigger)
-        if not 0 < self.rate <= 1:
-            raise UsageError(f"a poison rate of {self.rate} is not allowed; it must be above 0 and at most 1")
+        check_rate(self.rate)
         if not (0 < self.step <= self.epsilon <= 255 and self.iterations > 0):
             raise UsageError(
                 f"epsilon {self.epsilon}, step {self.step}, iterations {self.iterations} are impossible; "
@@ -154,5 +154,4 @@ def poisoned_rows(labels: Tensor, config: PoisonedLabelsConfig, seed: int) -> Te
             f"a poison rate of {config.rate} asks for {count} images outside class {config.target}, which are "
             f"{len(candidates)}; allowed: above 0, at most {len(candidates) / len(labels):.4g}"
         )
-    order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))  # the same on every device
-    return candidates[order[:count].to(candidates.device)].sort().values
+    return draw_rows(candidates, count, seed)

@@ -18,7 +18,7 @@ class CLPConfig:
 
     Attributes:
         u: How many standard deviations above its layer's mean a channel's bound must lie to be pruned. Among n channels
-            none lies above (n - 1) / sqrt(n) (`highest`): the published 3 never prunes a layer of fewer than 11
+            none lies above (n - 1) / sqrt(n): the published 3 never prunes a layer of fewer than 11
             channels and hardly ever one of a few more, so that small encoders need a lower one [ours].
     """
 
@@ -88,8 +88,3 @@ def outliers(values: Tensor, u: float) -> Tensor:
     finite = values[values.isfinite()]
     limit = finite.mean() + u * finite.std() if len(finite) > 1 else torch.inf
     return (values > limit).nonzero().squeeze(1) if len(finite) > 1 else values.isinf().nonzero().squeeze(1)
-
-
-def highest(channels: int) -> float:
-    """The most standard deviations (n - 1) that one of n values can lie above their mean: (n - 1) / sqrt(n)."""
-    return (channels - 1) / math.sqrt(channels)

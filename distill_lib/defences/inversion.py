@@ -81,7 +81,7 @@ class InversionConfig:
 
 @dataclass(frozen=True, eq=False)
 class SoftTrigger:
-    """A pattern blended into images; a trigger as `distill_lib.vision.triggers` has them, but found, not chosen.
+    """A pattern blended into images: a function as a trigger is, but found, not chosen, and without a placebo.
 
     Attributes:
         mask: float32 (H, W) in [0, 1]: 1 replaces the pixel, 0 leaves it.

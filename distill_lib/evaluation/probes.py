@@ -14,7 +14,7 @@ class HeadConfig:
     Attributes:
         hidden: Widths of the two hidden layers.
         dropout: After the first.
-        epochs: BadEncoder: 500 at batch 64, lr 1e-4, unshuffled; fewer at a higher rate reach the same accuracy.
+        epochs: BadEncoder: 500 at batch 64, lr 1e-4, unshuffled; here fewer, at a higher rate [ours].
         batch: Images a step.
         lr: Of Adam.
     """
@@ -47,7 +47,15 @@ class Head(nn.Module):
 
 
 def train_head(features: Tensor, labels: Tensor, classes: int, config: HeadConfig, seed: int) -> Head:
-    """A head trained with cross-entropy on cached features (N, D) and labels (N,); in eval mode."""
+    """A head trained with cross-entropy on cached features; in eval mode.
+
+    Args:
+        features: (N, D) of the frozen encoder, on any device; they are L2-normalised here.
+        labels: int64 (N,), there too.
+        classes: How many there are.
+        config: Settings.
+        seed: Of weights, order and dropout; the global generator is left as it was.
+    """
     with torch.random.fork_rng(devices=[features.device] if features.is_cuda else []):
         torch.manual_seed(seed)
         head = Head(features.shape[1], classes, config).to(features.device)
@@ -64,7 +72,14 @@ def train_head(features: Tensor, labels: Tensor, classes: int, config: HeadConfi
 
 
 class LinearProbe:
-    """Ridge regression to one-hot labels on standardised, L2-normalised features: closed form, no schedule to tune."""
+    """Ridge regression to one-hot labels on standardised, L2-normalised features: closed form, no schedule to tune.
+
+    Args:
+        features: (N, D).
+        labels: int64 (N,).
+        classes: How many there are.
+        ridge: Penalty a feature, as a share of N [ours].
+    """
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int, ridge: float = 1e-2):
         rows = normalize(features, dim=1).double()
@@ -81,7 +96,15 @@ class LinearProbe:
 
 
 class NearestNeighbours:
-    """Weighted k nearest neighbours by cosine (Wu et al., CVPR 2018), as SimCLR code bases report it."""
+    """Weighted k nearest neighbours by cosine (Wu et al., CVPR 2018), as SimCLR code bases report it.
+
+    Args:
+        features: (N, D).
+        labels: int64 (N,).
+        classes: How many there are.
+        k: Neighbours asked, at most N; BadEncoder's release: 200.
+        temperature: Of the weights exp(cosine / temperature) [ours].
+    """
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int, k: int = 20, temperature: float = 0.5):
         self.bank, self.labels, self.classes = normalize(features, dim=1), labels, classes

@@ -48,11 +48,6 @@ class Comparison(Interval):
     p_above: float
     p_below: float
 
-    @property
-    def p(self) -> float:
-        """Two-sided p."""
-        return min(1.0, 2 * min(self.p_above, self.p_below)) if self.n > 1 else math.nan
-
 
 @dataclass(frozen=True)
 class Equivalence(Interval):
@@ -90,6 +85,9 @@ def paired_interval(a: ArrayLike, b: ArrayLike, threshold: float = 0.0, level: f
         b: (n,) values of the same seeds, in the same order.
         threshold: The tests ask whether the mean difference lies above or below it.
         level: Coverage of the interval.
+
+    Raises:
+        ValueError: If there are not as many of one as of the other, none, or one is not finite.
     """
     d = _differences(a, b)
     i = mean_interval(d, level)
@@ -100,8 +98,14 @@ def paired_interval(a: ArrayLike, b: ArrayLike, threshold: float = 0.0, level: f
 def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = 0.95) -> Equivalence:
     """TOST of a and b on paired seeds.
 
+    Args:
+        a: (n,) values.
+        b: (n,) values of the same seeds, in the same order.
+        margin: Half width of what counts as equal, above 0.
+        level: Coverage of the interval that stands beside.
+
     Raises:
-        ValueError: If the margin is not above 0.
+        ValueError: If the margin is not above 0; else as `paired_interval`.
     """
     if not margin > 0:
         raise ValueError(f"an equivalence margin of {margin} is impossible; allowed: above 0")
@@ -111,10 +115,10 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = 0.95) 
     return Equivalence(low.mean, low.low, low.high, low.n, level, margin, inside, outside)
 
 
-def sign_flip_p(differences: ArrayLike, two_sided: bool = True) -> float:
-    """Exact p of the sign-flip test: how many of the 2^n sign patterns give a sum as large as the one seen.
+def sign_flip_p(differences: ArrayLike) -> float:
+    """Exact two-sided p of the sign-flip test: how many of the 2^n sign patterns give a sum as large as the one seen.
 
-    Needs symmetry about 0 alone, no normality. With n values it is never below 2^-n (one-sided) or 2^(1-n).
+    Needs symmetry about 0 alone, no normality. With n values it is never below 2^(1-n).
 
     Raises:
         ValueError: If there are no differences or more than 40.
@@ -124,10 +128,9 @@ def sign_flip_p(differences: ArrayLike, two_sided: bool = True) -> float:
         raise ValueError(f"{len(d)} differences are too many for an exact test; allowed: 1 to {MOST_FLIPPED}")
     slack = 1e-9 * np.abs(d).sum()  # equal sums may differ in their last bits
     left, right = _signed_sums(d[: len(d) // 2]), np.sort(_signed_sums(d[len(d) // 2 :]))
-    seen = abs(d.sum()) if two_sided else d.sum()
+    seen = abs(d.sum())
     count = int((len(right) - np.searchsorted(right, seen - left - slack)).sum())
-    p = count / 2 ** len(d)
-    return min(1.0, 2 * p) if two_sided else p
+    return min(1.0, 2 * count / 2 ** len(d))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

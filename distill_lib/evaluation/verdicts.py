@@ -65,8 +65,8 @@ class Verdict:
         p: Two-sided p of the claim after Holm's correction over the scope's claims; NaN where nothing was
             tested.
         sign_flip_p: Exact two-sided sign-flip p of the comparison, uncorrected; stands beside.
-        effect_acc: The same difference in ACC alone.
-        effect_asr: The same difference in ASR alone.
+        effect_acc: The mean difference in ACC alone, without a ratio's factor.
+        effect_asr: The same in ASR.
         points: The differences, one a seed.
         note: What is missing, or why there is no verdict.
     """

@@ -52,7 +52,7 @@ def _injected(stages: Workshop, seed: int, downstream: str) -> Artefact:
     settings, clean = stages.profile.injection, stages.pretrained(seed)
     shadow = stages.shadow_size()
     schedule = stages.schedule(settings.optimisation, settings.epochs * shadow, shadow, views_per_image=1)
-    config = BadEncoderConfig(schedule, settings.lambda1, settings.lambda2)
+    config = BadEncoderConfig(schedule, settings.lambda1, settings.lambda2, settings.reference_views)
 
     def compute(work: Workspace):
         encoder = stages.encoder(clean)
@@ -93,7 +93,11 @@ def _check_class(stages: Workshop, downstream: str, target: int) -> None:
 
 
 def _attackers_head(stages: Workshop, encoder: Encoder, downstream: str, seed: int) -> tuple[Scores, Tensor, Tensor]:
-    """A head on an encoder; the training images' features that it was trained on, and their labels."""
+    """A head on an encoder; the training images' features that it was trained on, and their labels.
+
+    It finds the picture of the target class that is surest to carry images over [ours]; the paper's attacker takes any.
+    These are the labelled images that the measuring head learns from, too: ours is the stronger attacker.
+    """
     train = stages.training(downstream)
     features = extract(encoder, train.images)
     labels = train.labels.to(features.device)

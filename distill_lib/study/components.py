@@ -118,7 +118,7 @@ STUDENTS = {
     ),
     "copy": Part(lambda stages, cell, views: _attacked(stages, cell)),
 }
-# name -> (stages, cell) -> the defended encoder; each may spend all the views
+# name -> (stages, cell) -> the defended encoder; each that trains may spend all the views
 DEFENCES = {
     "clean_share": lambda stages, cell: repaired(stages, None, stages.profile.defender.views, cell.seed),
     "finetune": lambda stages, cell: repaired(

@@ -30,7 +30,9 @@ PRETRAININGS = {"simclr": (simclr, SimCLRConfig), "moco": (moco, MoCoConfig), "b
 # Added to a seed, so that what one party draws (weights, projector, order, views) is independent of what another drew:
 # the defender's contrastive trainings, the distillation with the student's weights, the teacher trained from nothing,
 # the attacker's head, which is not the one that measures. Those with the same number share their draws: fine-tuning,
-# fine-pruning, the warm-up and the clean share alone see the same order and views of the same images.
+# fine-pruning, the warm-up and the clean share alone see the same order and views of the same images; with none added
+# do so the publisher (pre-training and its random weights, which `untrained` is), the attacker's choice and order of
+# shadow images, and the head that measures.
 FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER, FRESH_ATTACKER = 1000, 2000, 3000, 4000
 
 

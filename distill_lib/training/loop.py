@@ -100,6 +100,9 @@ def train(
 
     Returns:
         The log: rows of step, learning rate and the terms, about `watch.log_points` of them.
+
+    Raises:
+        FloatingPointError: If the loss is found to be no finite number; so do all trainings that are made of this.
     """
     watch = watch or Watch()
     state = _State(modules, schedule, count, seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill_lib.defences.clp import CLPConfig, bounds, clp, highest, layers, outliers
+from distill_lib.defences.clp import CLPConfig, bounds, clp, layers, outliers
 from distill_lib.errors import UsageError
 
 
@@ -113,13 +113,13 @@ def test_outliers():
     assert outliers(torch.tensor([4.0]), 0.0).tolist() == []
 
 
-@pytest.mark.parametrize("count", [2, 10, 11, 64])
-def test_the_highest_reachable_threshold(count):
-    """One value far off: so many deviations above the mean and no more. 3 takes 11 channels."""
+@pytest.mark.parametrize(("count", "found"), [(2, []), (10, []), (11, [0]), (64, [0])])
+def test_three_deviations_take_eleven_channels(count, found):
+    """One value of n lies at most (n - 1) / sqrt(n) deviations above their mean."""
     values = torch.zeros(count, dtype=torch.float64)
     values[0] = 1.0
-    assert ((values[0] - values.mean()) / values.std()).item() == pytest.approx(highest(count))
-    assert (highest(count) > 3) == (count >= 11)
+    assert outliers(values, 3.0).tolist() == found
+    assert outliers(values, (count - 1) / math.sqrt(count) - 1e-6).tolist() == [0]
 
 
 @pytest.mark.parametrize("u", [-1, math.nan, math.inf])

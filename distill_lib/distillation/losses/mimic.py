@@ -1,5 +1,7 @@
 """MIMIC's weighting of AT: more weight on the stages that share more information with the encoder's output.
 
+MIMIC is a sibling of arXiv 2403.03846, by some of its authors.
+
 Published: weights 1000 + 10000 x the stage's share of mutual information, a student of random weights, NT-Xent and a
 clone term at weight 1. Ours, where the facts at hand are silent [ours]: the information is that between a stage's map,
 averaged over places, and the output, both of the teacher on the clean images, estimated as below; a stage's share is

@@ -38,13 +38,17 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Injection:
-    """BadEncoder: passes over `shadow` images of the pre-training set (0: all of them)."""
+    """BadEncoder: passes over `shadow` images of the pre-training set (0: all of them).
+
+    `reference_views` are drawn of the references at each step; published: one for each image of the batch.
+    """
 
     epochs: int = 200
     shadow: int = 0
     lambda1: float = 1.0
     lambda2: float = 1.0
     references: int = 1
+    reference_views: int = 16
     trigger_size: int = 10
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(batch=256, optimiser="sgd", weight_decay=5e-4)

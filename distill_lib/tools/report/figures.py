@@ -23,7 +23,7 @@ CAPTIONS = {
     "images and schedules, so that directions compare and lengths do not.",
     "necessity": "The recipe with one ingredient taken away or exchanged, beside defences without distillation, and "
     "what each of them costs.",
-    "harm": "Attack success along the steps of the distillation, a line a state of the teacher: when it cleans, "
+    "harm": "Attack success by the length of the distillation, a line a state of the teacher: when it cleans, "
     "and when it spreads what it should clean.",
     "robustness": "The same cells where one setting differs, a panel a setting.",
     "label_triggers": "Ten triggers on one image, what each changes, and its placebo.",
