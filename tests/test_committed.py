@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 
-from distill_lib.plots import redraw
+from distill_lib.plots import files, numbers_acc_asr, numbers_headline, redraw
+from distill_lib.plots.summary import plain
 from distill_lib.study import tables
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.datafree.stale import checker as datafree_checker
@@ -57,3 +59,12 @@ def test_a_manifest_says_how_its_results_were_made(manifest):
 def test_a_figure_is_redrawn_from_its_numbers_alone(path):
     assert redraw(path).axes
     assert json.loads(path.read_text(encoding="utf-8"))["alt"]
+
+
+@pytest.mark.parametrize("numbers", [numbers_acc_asr, numbers_headline], ids=["acc_asr", "headline"])
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.parent.name)
+def test_a_figure_of_the_whole_table_shows_the_table(manifest, numbers):
+    table = pandas.read_csv(manifest.parent / "distillation.csv", keep_default_na=False, na_values=[""])
+    name = numbers.__name__.removeprefix("numbers_")
+    _, drawn, _ = files.read(REPOSITORY / "figures" / manifest.parent.name / f"{name}.json")
+    assert drawn == plain(numbers(table)), f"draw {name} of {manifest.parent.name} again"

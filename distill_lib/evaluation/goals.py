@@ -32,9 +32,9 @@ def goals(
         least_seeds: With fewer, nothing is decided; None: as for the claims.
 
     Returns:
-        Columns: pretrain, attack, downstream, `n` seeds, `asr_over_placebo` with `high` (NaN for one seed),
-        `triggered_acc` and `acc` as differences from the clean encoder, `met`: yes, no, undecided (n = ...), or, by the
-        rule of the verdicts, not planted.
+        Columns: pretrain, attack, downstream, `n` seeds, the seeds that the attack is `planted` on and of how many,
+        `asr_over_placebo` with `high` (NaN for one seed), `triggered_acc` and `acc` as differences from the clean
+        encoder, `met`: yes, no, undecided (n = ...), or, by the rule of the verdicts, not planted.
     """
     scope, least = list(SCOPE), load_claims().least_seeds if least_seeds is None else least_seeds
     both = defended.merge(clean, on=[*scope, "seed"], suffixes=("", "_clean"), validate="one_to_one")
@@ -43,15 +43,16 @@ def goals(
         above = mean_interval(group["asr"] - group["placebo_asr"])
         lost = {name: (group[name] - group[f"{name}_clean"]).mean() for name in ("triggered_acc", "acc")}
         about = dict(zip(scope, place, strict=True))
-        planted = took(_of(clean, about), _of(attacked, about)).planted
+        attack = took(_of(clean, about), _of(attacked, about))
         met = (
             NOT_PLANTED
-            if not planted
+            if not attack.planted
             else _met(above.high, **lost)
             if above.n >= least
             else f"undecided (n = {above.n})"
         )
-        rows.append({**about, "n": above.n, "asr_over_placebo": above.mean, "high": above.high, **lost, "met": met})
+        about |= {"n": above.n, "planted": f"{attack.on} of {attack.n}"}
+        rows.append({**about, "asr_over_placebo": above.mean, "high": above.high, **lost, "met": met})
     return pd.DataFrame(rows)
 
 

@@ -34,12 +34,14 @@ class Planting:
             trigger and the attacked encoder's with the placebo; NaN where neither was measured.
         n: Seeds of the attacked encoder.
         planted: Whether asr is at least the floor + `Protocol.planted` points.
+        on: Seeds whose own ASR is; the others stay in every mean.
     """
 
     asr: float
     floor: float
     n: int
     planted: bool
+    on: int
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ def took(clean: pd.DataFrame, attacked: pd.DataFrame, protocol: Protocol | None 
     protocol = protocol or load_claims()
     floors = [values.dropna().mean() for values in (clean["asr"], attacked["placebo_asr"])]
     floor = max((float(f) for f in floors if not math.isnan(f)), default=math.nan)
-    asr = float(attacked["asr"].mean())
-    return Planting(asr, floor, len(attacked), asr >= floor + protocol.planted)
+    asr, least = float(attacked["asr"].mean()), floor + protocol.planted
+    return Planting(asr, floor, len(attacked), asr >= least, int((attacked["asr"] >= least).sum()))
 
 
 def acceptance(table: pd.DataFrame, protocol: Protocol | None = None) -> pd.DataFrame:
@@ -181,10 +183,15 @@ def _judge_scope(scope: Mapping[str, str], table: pd.DataFrame, protocol: Protoc
         note = f"ASR {found.asr:.1f} % is below the floor of {found.floor:.1f} % + {protocol.planted:g} points"
         return [Verdict(c.id, c.sentence, **scope, verdict=NOT_PLANTED, n=found.n, note=note) for c in protocol.claims]
     if known:
-        return judge(scope, table, protocol)
+        note = f"planted on {found.on} of {found.n} seeds" if found.on < found.n else ""
+        return [_noted(row, note) for row in judge(scope, table, protocol)]
     measured = [_measure(claim, scope, table, protocol) for claim in protocol.claims]
     note = "the floor was not measured" if found.n else "the attacked encoder was not measured"
-    return [replace(row, note="; ".join(filter(None, [note, row.note]))) for row, _ in measured]
+    return [_noted(row, note) for row, _ in measured]
+
+
+def _noted(row: Verdict, note: str) -> Verdict:
+    return replace(row, note="; ".join(filter(None, [note, row.note])))
 
 
 def _measure(claim: Claim, scope: Mapping[str, str], table: pd.DataFrame, protocol: Protocol):

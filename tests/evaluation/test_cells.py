@@ -3,7 +3,7 @@ import io
 import pandas as pd
 import pytest
 
-from distill_lib.evaluation.cells import RECIPE, by_seed, pick, scopes, tidy
+from distill_lib.evaluation.cells import RECIPE, by_seed, latest, pick, scopes, tidy
 
 CSV = """pretrain,attack,downstream,target,stage,defence,teacher,student,loss,seed,n_test,acc,asr
 builtin,badencoder,shapes,3,clean,none,,,,0,10,70,2
@@ -58,3 +58,16 @@ def test_an_empty_table_has_no_scopes():
 def test_a_cell_measured_twice_is_an_error():
     with pytest.raises(ValueError, match="twice"):
         tidy(pd.concat([read(), read()]))
+
+
+def test_of_a_siblings_rows_the_last_of_each_cell_counts():
+    rows = pd.DataFrame(
+        [("a", "", "0", "1.0"), ("a", "", "0", "2.0"), ("a", "", "100", "3.0"), ("a", "share", "0", "4.0"),
+         ("b", None, "0", "5.0")],
+        columns=["stage", "setting", "seed", "acc"],
+    )  # fmt: skip
+    found = latest(rows, ["stage", "seed"], ["seed", "acc"], exploring=False)
+    assert found[["stage", "setting", "acc"]].fillna("").to_numpy().tolist() == [
+        ["a", "", 2.0], ["a", "share", 4.0], ["b", "", 5.0],
+    ]  # fmt: skip
+    assert latest(rows, ["stage", "seed"], ["seed", "acc"], exploring=True)["acc"].tolist() == [3.0]

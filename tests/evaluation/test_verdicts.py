@@ -207,6 +207,16 @@ def test_one_rival_of_several_that_is_better_must_be_better_by_bonferroni(spread
     assert one_sided < 0.025  # alone it would be refuted in both
 
 
+def test_a_seed_on_which_the_attack_failed_stays_and_is_told():
+    frame = table(BEST, spread=0.3)
+    frame.loc[(frame["stage"] == "attacked") & (frame["seed"] == 3), "asr"] = 19.0
+    assert (planting(tidy(frame)).on, planting(tidy(frame)).n) == (5, 6)
+    found = verdicts(frame)
+    assert set(found["n"]) == {6}
+    assert set(found["note"]) == {"planted on 5 of 6 seeds"}
+    assert set(verdicts(table(BEST))["note"]) == {""}
+
+
 def test_scopes_are_judged_apart():
     frame = pd.concat([table(BEST), table(BEST, seeds=range(2), attack="ctrl", downstream="cifar10", target=0)])
     found = verdicts(frame).set_index(["attack", "claim"])["verdict"]
