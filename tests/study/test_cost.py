@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,40 +48,53 @@ def test_where_the_system_cannot_forget_the_peak_of_the_process_stands_in(tmp_pa
     assert "peak_device_mb" not in found
 
 
-def interrupted(runs, kept):
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that a meter reads, in seconds; it passes where a test says so."""
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr("distill_lib.study.cost.time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+def interrupted(runs, clock, kept):
     def compute(work):
-        time.sleep(0.2)
+        clock.seconds += 20
         if kept:
             work.kept()
-        time.sleep(0.1)
+        clock.seconds += 3
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         runs.make("stage", 1, {}, compute)
 
 
-def test_a_resumed_stage_took_what_both_attempts_took_up_to_the_checkpoint(tmp_path):
+def test_a_resumed_stage_took_what_both_attempts_took_up_to_the_checkpoint(tmp_path, clock):
+    def compute(work):
+        clock.seconds += 7
+        return None, {}
+
     runs = Store(tmp_path)
-    interrupted(runs, kept=True)
+    interrupted(runs, clock, kept=True)
     (left,) = (tmp_path / "partial").glob("stage-*/cost.json")
     content = json.loads(left.read_text())
     left.write_text(json.dumps({**content, "peak_rss_mb": 1e6}))
-    found = runs.make("stage", 1, {}, lambda work: (None, {})).cost
-    assert 0.2 <= content["wall_s"] <= found["wall_s"] < content["wall_s"] + 0.1  # what was lost is not counted
+    found = runs.make("stage", 1, {}, compute).cost
+    assert content["wall_s"] == 20
+    assert found["wall_s"] == 27  # what was lost is not counted
     assert found["peak_rss_mb"] == 1e6
     assert not list((tmp_path / "partial").iterdir())
 
 
-def test_without_a_checkpoint_an_attempt_counts_alone(tmp_path):
+def test_without_a_checkpoint_an_attempt_counts_alone(tmp_path, clock):
     runs = Store(tmp_path)
-    interrupted(runs, kept=False)
-    assert runs.make("stage", 1, {}, lambda work: (None, {})).cost["wall_s"] < 0.1
+    interrupted(runs, clock, kept=False)
+    assert runs.make("stage", 1, {}, lambda work: (None, {})).cost["wall_s"] == 0
 
 
 @pytest.mark.parametrize("text", ["{", "3", '{"wall_s": null}'])
-def test_a_damaged_note_is_as_none(tmp_path, text):
+def test_a_damaged_note_is_as_none(tmp_path, text, clock):
     (tmp_path / "cost.json").write_text(text)
-    assert Meter(tmp_path / "cost.json").read()["wall_s"] < 1
+    assert Meter(tmp_path / "cost.json").read()["wall_s"] == 0
 
 
 def test_on_a_gpu_its_peak_is_noted_too(tmp_path, monkeypatch):
