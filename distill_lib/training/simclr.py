@@ -48,7 +48,14 @@ class Projector(nn.Sequential):
 
 
 def two_views(images: Tensor, rows: Tensor, augmentation: Augmentation, generator: Generator) -> Tensor:
-    """Views (2B, 3, H, W): the first B and the last B are of the same images, augmented independently."""
+    """Views (2B, 3, H, W): the first B and the last B are of the same images, augmented independently.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        rows: int64 (B,): which of them.
+        augmentation: Draws a view in [0, 1] of each.
+        generator: Where it draws from, on the images' device.
+    """
     return augmentation(images[rows].repeat(VIEWS, 1, 1, 1), generator)
 
 

@@ -45,6 +45,7 @@ class SteppedSchedule(Schedule):
             )
 
     def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0: that of the plain schedule, after the falls so far."""
         fallen = sum(step >= round(drop * self.steps) for drop in self.drops)
         return super().rate(step) * self.factor**fallen
 

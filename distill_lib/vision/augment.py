@@ -115,6 +115,14 @@ def resample(images: Tensor, box: Tensor, flip: Tensor) -> Tensor:
 
     Bilinear interpolation is separable and a crop is never larger than its output here, so antialiasing (PIL's) changes
     nothing: each output row and column is a fixed mixture of two input rows and columns.
+
+    Args:
+        images: float (B, 3, H, W).
+        box: float (B, 4): top, left, height and width of each crop, in pixels.
+        flip: bool (B,): which are mirrored.
+
+    Returns:
+        As `images`.
     """
     rows, columns = images.shape[-2:]
     down = interpolation(box[:, 0], box[:, 2], rows)

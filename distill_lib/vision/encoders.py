@@ -119,7 +119,13 @@ class Encoder(nn.Module):
 
 
 def build_encoder(config: EncoderConfig, seed: int, precision: str = "float32") -> Encoder:
-    """An encoder with random weights drawn from `seed` alone (the global generator is left as it was)."""
+    """An encoder with random weights drawn from `seed` alone (the global generator is left as it was).
+
+    Args:
+        config: Depth, width, stride of the stem.
+        seed: Of the weights: He's normal initialisation by fan out, batch norms at 1 and 0.
+        precision: `float32` or `bf16`, in which the stages compute; weights and features are float32.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU too
         encoder = Encoder(config, precision)
