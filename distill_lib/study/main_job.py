@@ -293,8 +293,9 @@ def headline(job: MainJob, root: Path) -> str:
         mine = [row for row in rows if row["attack"] == attack]
         found_of = {label: _where(mine, where) for label, where in wanted.items()}
         places = [{_place(row) for row in found} for found in found_of.values() if found]
+        shared = set.intersection(*places) if places else set()
         for label, found in found_of.items():
-            found = [row for row in found if _place(row) in set.intersection(*places)]
+            found = [row for row in found if _place(row) in shared]
             if found:
                 means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
                 lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")

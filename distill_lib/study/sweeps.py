@@ -9,7 +9,7 @@ from distill_lib.evaluation.cells import shared_seeds
 from distill_lib.evaluation.goals import goals
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
 from distill_lib.study.config.sweep import RECIPE, STAGES, Recipe, Sweep
-from distill_lib.study.session import Study
+from distill_lib.study.session import Study, rows_like
 from distill_lib.study.tables import word
 
 WHERE = ("pretrain", "attack", "downstream")
@@ -110,13 +110,14 @@ def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any])
     first, *others = sweep.vary
     cells = {name: named(study, bases, name) for name in sweep.cells}
     study.measure([cell for each in cells.values() for cell in each], point)
+    rows = study.whole([each[0] for each in cells.values()], point)
     apart = [_words(sweep, key, point[key]) for key in sweep.panels]
     about = {"sweep": _joined([sweep.name, *apart]), "axis": sweep.axis, "x": word(point[first])}
     parts = []
     for name, each in cells.items():
         words = [sweep.words.get(name, name)]
         words += [_words(sweep, key, point[key]) for key in others if key not in sweep.panels]
-        parts.append(study.whole(each[:1], point).assign(**about, line=_joined(words)))
+        parts.append(rows_like(rows, each[0]).assign(**about, line=_joined(words)))
     return pandas.concat(parts)[list(SWEPT_COLUMNS)]
 
 
