@@ -73,7 +73,7 @@ def ran(monkeypatch):
 
     def run(jobs, place, ended):
         calls.jobs, calls.place = jobs, place
-        record = {"key": "k", "wall_s": 1.0, "peak_rss_mb": 2.0}
+        record = {"notebook": "01_a", "key": "k", "wall_s": 1.0, "peak_rss_mb": 2.0}
         outcomes = [Outcome(j, "k", calls.status, "a message", {**record, "name": j.name}) for j in jobs]
         for outcome in outcomes:
             ended(outcome)
@@ -232,7 +232,7 @@ def test_an_interrupted_run_is_exit_code_130(repository, capsys, monkeypatch):
 
 def test_what_ended_before_an_interruption_is_in_the_manifest(repository, capsys, monkeypatch):
     def run(jobs, place, ended):
-        record = {"name": jobs[0].name, "key": "k", "wall_s": 1.0, "peak_rss_mb": 2.0}
+        record = {"name": jobs[0].name, "notebook": "01_a", "key": "k", "wall_s": 1.0, "peak_rss_mb": 2.0}
         ended(Outcome(jobs[0], "k", "done", "a message", record))
         raise UsageError("the second is refused")
 

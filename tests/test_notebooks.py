@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_lib.study import main_job, runner, tables
+from distill_lib.study import main_job, notebooks, runner, tables
 from distill_lib.study.jobs import Job, expand
 from distill_lib.study.stale import checker
 from distill_lib.study.table.load import load_table
@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "profiles" / "tiny.toml"
 CELL = ("downstream", "stage", "defence", "teacher", "student", "loss")
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-JOBS = [path for path in NOTEBOOKS if path.stem in main_job.NOTEBOOKS]  # the others are opened by people alone
+JOBS = [path for path in NOTEBOOKS if path.stem in notebooks.NOTEBOOKS]  # the others are opened by people alone
 
 
 def jobs(only=None):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_lib.study import progress, store
-from distill_lib.study.main_job import study_of
+from distill_lib.study.notebooks import study_of
 
 PACKAGES = (
     "torch",

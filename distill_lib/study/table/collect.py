@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from distill_lib.study import main_job, manifest
+from distill_lib.study import main_job, manifest, notebooks
 from distill_lib.study.session import Study, on_seeds, open_stages
 from distill_lib.study.stages import Stages
 from distill_lib.study.table.command import add_options, seeds_and_folder
@@ -65,6 +65,6 @@ def _seeds(wants: Sequence[Want]) -> dict[str, list[int]]:
     seeds: dict[str, set[int]] = {}
     for want in wants:
         study = want.job.partition("-")[0]  # the sibling studies' jobs begin with their names
-        study = study if study in main_job.OWN.values() else main_job.FIRST
+        study = study if study in notebooks.OWN.values() else notebooks.FIRST
         seeds.setdefault(study, set()).add(int(want.job.rpartition("-s")[2]))
     return {study: sorted(found) for study, found in seeds.items()}

@@ -10,7 +10,8 @@ from typing import Any
 from distill_lib.plots import files
 from distill_lib.study import progress
 from distill_lib.study.display import duration
-from distill_lib.study.main_job import OWN, MainJob
+from distill_lib.study.main_job import MainJob
+from distill_lib.study.notebooks import OWN
 from distill_lib.tools.report import notebooks, tables
 from distill_lib.tools.report.figures import Picture, names, picture
 from distill_lib.tools.report.tables import Table

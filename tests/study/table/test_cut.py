@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill_lib.errors import UsageError
-from distill_lib.study import lists, main_job, runner
+from distill_lib.study import lists, main_job, notebooks, runner
 from distill_lib.study.jobs import expand
 from distill_lib.study.session import Study
 from distill_lib.study.table import cut
@@ -71,7 +71,7 @@ def test_jobs_are_cut_by_seed_attack_and_set(table):
     assert {"headline-badencoder-shapes-s0", "headline-ctrl-shapes-s0"} <= found
     assert {f"datafree-teacher-{attack}-s{seed}" for attack in ("badnet_grid", "sig") for seed in (0, 1)} <= found
     assert {f"undistillable-students-{teacher}-s1" for teacher in ("nobody", "normal", "nasty")} <= found
-    assert set(main_job.NOTEBOOKS) <= found
+    assert set(notebooks.NOTEBOOKS) <= found
 
 
 def test_each_comes_after_what_it_is_made_from(table):
@@ -87,8 +87,8 @@ def test_each_comes_after_what_it_is_made_from(table):
 
 def test_notebooks_need_all_that_they_read_and_what_they_needed_before(table):
     assert {"students-badencoder-patterns-s0", "headline-badencoder-patterns-s0"} == needs(table, "03_student")
-    assert needs(table, "09_explore") == set(main_job.NEEDS["09_explore"])
-    assert set(main_job.NEEDS["05_analysis"]) < needs(table, "05_analysis")
+    assert needs(table, "09_explore") == set(notebooks.NEEDS["09_explore"])
+    assert set(notebooks.NEEDS["05_analysis"]) < needs(table, "05_analysis")
     assert "teachers-badencoder-patterns-s0" not in needs(table, "05_analysis")  # but by way of a notebook
     assert {"sweep-trigger_size.1-badencoder-patterns-s0", "01_attack"} < needs(table, "06_robustness")
 

@@ -86,7 +86,7 @@ def test_what_a_person_can_put_right_is_said_and_kept(table, monkeypatch):
 
 def test_a_notebook_that_ends_is_in_the_manifest(table, monkeypatch, tmp_path):
     table.work.root = tmp_path
-    record = {"name": "03_student", "key": "0" * 16, "wall_s": 2.0, "peak_rss_mb": 3.0}
+    record = {"name": "03_student", "notebook": "03_student", "key": "0" * 16, "wall_s": 2.0, "peak_rss_mb": 3.0}
     ends = {"done": 0, "unchanged": 0, "failed": 1}
     for status, code in ends.items():
         monkeypatch.setattr(fill.runner, "run", lambda jobs, _, s=status: [Outcome(jobs[0], "", s, "", record)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_lib.study import main_job
+from distill_lib.study import notebooks
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.table import price
 from distill_lib.study.table.price import Price
@@ -52,4 +52,4 @@ def test_what_has_committed_results_has_its_minutes():
     methods = {*quick.datafree.methods, *quick.datafree.defended, *quick.datafree.bridge}
     assert {*first, *methods, "classifier", "teacher", "thief"} <= set(quick.minutes)
     assert first <= set(load_profile("laptop").minutes)
-    assert set(WANTS) < set(main_job.NOTEBOOKS)
+    assert set(WANTS) < set(notebooks.NOTEBOOKS)
