@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +14,13 @@ from distill_lib import plots
 from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.evaluation.probes import PROBES
-from distill_lib.study import tables
+from distill_lib.study import tables, words
 from distill_lib.study.backdoors import BACKDOORS
 from distill_lib.study.cells import DISTILLATION_COLUMNS, SWEEP_COLUMNS, Cell
 from distill_lib.study.components import DEFENCES, STUDENTS, TEACHERS
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.config.profile import Profile
-from distill_lib.study.config.settings import Further, Optimisation
+from distill_lib.study.config.settings import Further
 from distill_lib.study.cost import highest_rss_mb
 from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, DATAFREE_SWEEP_COLUMNS
 from distill_lib.study.datafree.stale import checker as datafree_checker
@@ -126,28 +126,6 @@ def rows_like(rows: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
     """Rows of the same cell at any seed; the target may be another at each, where the attack finds it."""
     names = [each.name for each in fields(Cell) if each.name not in ("target", "seed")]
     return rows[pandas.concat([rows[name] == getattr(cell, name) for name in names], axis=1).all(axis=1)]
-
-
-def _attack_words(profile: Profile, attack: str) -> str:
-    """An attack's settings, in words."""
-    if attack != "badencoder":
-        return f"{attack} with {_flat(asdict(getattr(profile, attack)))}"
-    injection = profile.injection
-    images = _count(injection.shadow, "pre-training")
-    return f"BadEncoder injected for {injection.epochs} epochs of {images} by {_by(injection.optimisation)}"
-
-
-def _flat(settings: dict[str, Any]) -> str:
-    return ", ".join(_flat(value) if isinstance(value, dict) else f"{key} {value}" for key, value in settings.items())
-
-
-def _by(settings: Optimisation) -> str:
-    """`adam 0.002 (cosine), batch 128`."""
-    return f"{settings.optimiser} {settings.lr:g} ({settings.decay}), batch {settings.batch}"
-
-
-def _count(most: int, what: str) -> str:
-    return f"at most {most} {what} images" if most else f"all {what} images"
 
 
 def repository() -> Path:
@@ -387,39 +365,15 @@ class Study:
 
     def summary(self) -> str:
         """What this study is made of, in three lines."""
-        profile, encoder = self.profile, self.profile.encoder
-        return (
-            f"{profile.name}: {profile.summary}\n"
-            f"pre-trained on {profile.pretrain}, attacked for {', '.join(profile.downstream)}; "
-            f"seeds {list(profile.seeds)}, compared on {list(profile.compared_seeds)}\n"
-            f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}; "
-            f"{self.stages.device}, {self.stages.precision}; the defender holds {self.stages.share_size()} clean images"
-        )
+        return words.summary(self.stages)
 
     def setup(self, attack: str = "") -> str:
         """How encoders are made, attacked (where an attack is named) and judged, in a line, beside another set-up."""
-        profile, encoder, head = self.profile, self.profile.encoder, self.profile.evaluation
-        training = profile.pretraining
-        parts = [
-            f"ResNet depth {encoder.depth}, width {encoder.width}, stem stride {encoder.stem_stride}, "
-            f"{self.stages.precision}",
-            f"{training.algorithm} {training.epochs} epochs by {_by(training.optimisation)}",
-            _attack_words(profile, attack) if attack else "",
-            f"{head.probe} {head.head_epochs} epochs of batch {head.head_batch} at {head.head_lr:g} on "
-            f"{_count(head.train, 'labelled')}, tested on {_count(head.test, 'test')}",
-        ]
-        return ", ".join(filter(None, parts))
+        return words.setup(self.stages, attack)
 
     def budget_table(self) -> pandas.DataFrame:
         """Augmented images that each part of each defence may use."""
-        budget, parts = self.profile.defender, {}
-        teacher, warmup = budget.teacher_views, budget.warmup_views
-        for name, spent in {"finetuned teacher, warm-up student": (teacher, warmup), "poisoned teacher": (0, warmup),
-                            "random student": (teacher, 0)}.items():  # fmt: skip
-            parts[name] = [*spent, budget.views - sum(spent)]
-        for name in ("finetune", "clean_share"):
-            parts[name] = [budget.views, 0, 0]
-        return pandas.DataFrame(parts, index=["contrastive repair", "warm-up", "distillation"]).T
+        return words.budgets(self.profile.defender)
 
     def encoder(self, cell: Cell) -> Encoder:
         """The encoder of a cell, made if it is missing."""

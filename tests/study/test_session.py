@@ -118,21 +118,6 @@ def test_wrong_values_are_one_sentence(study, call, words):
     assert words in str(caught.value)
 
 
-def test_the_budget_table_spends_all_views_in_every_row(study):
-    table = study.budget_table()
-    assert (table.sum(axis=1) == study.profile.defender.views).all()
-
-
-def test_the_set_up_names_the_images_and_the_lengths(study):
-    said = study.setup("badencoder")
-    assert "simclr 1 epochs by adam 0.002 (constant), batch 1000" in said
-    assert "injected for 1 epochs of at most 128 pre-training images by adam 0.001 (constant), batch 64" in said
-    assert said.endswith("on at most 300 labelled images, tested on at most 100 test images")
-    assert "ctrl with poisoned_class 0, rate 0.01, magnitude 100.0, positions" in study.setup("ctrl")
-    assert "injected" not in study.setup("ctrl")
-    assert study.stages.precision in study.setup()
-
-
 def test_the_images_that_an_attack_poisons_are_shown_before_and_after(study):
     stages = open_study(TINY, overrides={"ctrl.rate": 0.1}).stages
     images = torch.full((40, 3, 32, 32), 128, dtype=torch.uint8)
