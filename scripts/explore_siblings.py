@@ -8,6 +8,7 @@ and prints a row each. What the store holds is not trained again; no table is wr
 """
 
 import argparse
+import math
 import tomllib
 from collections.abc import Iterable
 from typing import Any
@@ -18,11 +19,16 @@ from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import require_exploring
 from distill_lib.study.datafree.study import open_datafree
 from distill_lib.study.session import open_study
-from distill_lib.study.undistillable.study import open_undistillable
+from distill_lib.study.undistillable.cells import TEACHER, Subject, subject_of
+from distill_lib.study.undistillable.stages import NASTY
+from distill_lib.study.undistillable.study import UndistillableStudy, open_undistillable
 
 # The columns that name a network, joined by a slash, and how a study lists all that it makes.
 NAMES = {"datafree": ("attack", "method", "defence"), "undistillable": ("teacher", "student", "thief")}
-RATES = {"datafree": ["acc", "asr", "target_rate", "placebo_asr"], "undistillable": ["acc", "agreement"]}
+RATES = {
+    "datafree": ["acc", "asr", "target_rate", "triggered_acc", "placebo_asr"],
+    "undistillable": ["acc", "agreement", "warm_entropy", "peaks", "several_peaks", "nastiness"],
+}
 OPEN = {"datafree": open_datafree, "undistillable": open_undistillable}
 
 
@@ -60,7 +66,17 @@ def explored(profile: str, name: str, seeds: list[int], only: list[str], setting
     """The rows, one a network."""
     study = OPEN[name](open_study(profile, seeds=seeds, overrides={f"{name}.{key}": settings[key] for key in settings}))
     rows = study.measure(chosen(everything(study), NAMES[name], only))
-    return rows[["stage", *NAMES[name], "seed", "n_test", *RATES[name]]]
+    if name == "undistillable":
+        rows["nastiness"] = [moved(study, subject_of(row)) for row in rows.astype(str).to_dict("records")]
+    shown = ["stage", *NAMES[name], "seed", "n_test", *RATES[name]]
+    return rows.reindex(columns=shown).dropna(axis=1, how="all")
+
+
+def moved(study: UndistillableStudy, subject: Subject) -> float:
+    """How far a nasty teacher lies from the normal one: what its omega is chosen by, beside its accuracy."""
+    if subject.stage != TEACHER or subject.teacher != NASTY:
+        return math.nan
+    return study.stages.resisting(NASTY, subject.seed).metrics["nastiness"] or math.nan
 
 
 def main() -> None:

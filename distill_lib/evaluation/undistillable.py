@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pandas as pd
 
 from distill_lib.evaluation.cells import EXPLORATION_SEEDS
-from distill_lib.evaluation.claims import Protocol, load_claims
+from distill_lib.evaluation.claims import Claim, Protocol, load_claims
 from distill_lib.evaluation.statistics import Interval, mean_interval
 from distill_lib.evaluation.verdicts import Verdict, judge
 
@@ -38,7 +39,8 @@ def verdicts_undistillable(
 ) -> pd.DataFrame:
     """Judge every claim on undistillable teachers for every data set and student network.
 
-    Nothing is planted here, so nothing can be "not planted".
+    Nothing is planted here, so nothing can be "not planted"; where a KD student of the normal teacher is on average no
+    better than one trained alone, the note says so: what a defence took from such a thief was worth nothing.
 
     Args:
         table: undistillable.csv.
@@ -54,10 +56,22 @@ def verdicts_undistillable(
     for dataset, student in _networks(rows):
         own = rows[(rows["dataset"] == dataset) & rows["student"].isin(("", student))].assign(asr=math.nan)
         scope = {"pretrain": dataset, "attack": student, "downstream": dataset, "target": ""}
-        parts += judge(scope, own, protocol)
+        for verdict, claim in zip(judge(scope, own, protocol), protocol.claims, strict=True):
+            parts.append(replace(verdict, note=_worthless(verdict.note, claim, own, protocol)))
     found = pd.DataFrame(parts, columns=list(Verdict.__dataclass_fields__))
     names = {"pretrain": "dataset", "attack": "student"}
     return found.rename(columns=names).drop(columns=["downstream", "target", "effect_asr"])
+
+
+def _worthless(note: str, claim: Claim, rows: pd.DataFrame, protocol: Protocol) -> str:
+    """A claim's note, with the thieves in it that have nothing of the normal teacher, either."""
+    asked = {protocol.cells[name].get("thief") for part in claim.parts for name in (part.cell, *part.against)}
+    said = [note] if note else []
+    for thief in sorted(asked - {None, "", *USUAL.values()}):
+        stake = _stakes(rows, thief)["stake"].mean()
+        if stake <= 0:
+            said.append(f"no theft to defend against: {thief} from the normal teacher {stake:+.1f} against alone")
+    return "; ".join(said)
 
 
 def students_table(table: pd.DataFrame, exploring: bool = False) -> pd.DataFrame:
@@ -107,6 +121,29 @@ def trades(table: pd.DataFrame, thief: str = "kd", exploring: bool = False) -> p
     for side in ("teacher", "student"):
         both[f"{side}_loss"] = both[f"{side}_acc_normal"] - both[f"{side}_acc"]
     return both[list(TRADES)].reset_index(drop=True)
+
+
+def stakes_of(table: pd.DataFrame, thief: str = "kd", exploring: bool = False) -> pd.DataFrame:
+    """What a thief has of the normal teacher, above a student that asked nobody: the most a defence can take away.
+
+    Args:
+        table: undistillable.csv.
+        thief: Whose gain it is.
+        exploring: Whether exploration seeds are asked for, in the place of reported ones.
+
+    Returns:
+        One row a data set, student network and seed; `stake` in points of accuracy, below 0 where a copy of the normal
+        teacher is the worse of the two: there is no theft to defend against.
+    """
+    return _stakes(reported(table, exploring), thief)
+
+
+def _stakes(rows: pd.DataFrame, thief: str) -> pd.DataFrame:
+    keys = ["dataset", "student", "seed"]
+    taken = rows[(rows["thief"] == thief) & (rows["teacher"] == NORMAL)]
+    alone = rows[rows["thief"] == controls_of(thief)["to_alone"]]
+    both = taken.merge(alone, on=keys, suffixes=("", "_alone"))
+    return both.assign(stake=both["acc"] - both["acc_alone"])[[*keys, "stake"]]
 
 
 def interval_of(values: Iterable[float]) -> Interval:

@@ -147,7 +147,7 @@ def numbers_spaces(
 
     Args:
         features: Teacher -> (N, D).
-        logits: Teacher -> (N, classes); in the place of what is not told stands the least that is.
+        logits: Teacher -> (N, classes); for what is not told see `told`.
         labels: (N,) true classes.
         classes: Names.
     """
@@ -166,10 +166,13 @@ def numbers_spaces(
 
 
 def told(logits: ArrayLike) -> np.ndarray:
-    """Logits (N, classes) with an image's least finite one in the place of minus infinity."""
+    """Logits (N, classes) with what is not told, minus infinity, one below an image's least finite one.
+
+    Not at the least itself: where two are told, the second would be lost among those that are not.
+    """
     rows = np.asarray(logits, float)
     least = np.where(np.isfinite(rows), rows, np.inf).min(1, keepdims=True)
-    return np.where(np.isfinite(rows), rows, least)
+    return np.where(np.isfinite(rows), rows, least - 1)
 
 
 def own_neighbours(rows: np.ndarray, labels: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from distill_lib.evaluation.undistillable import controls_of, reported, trades
+from distill_lib.evaluation.undistillable import controls_of, reported, stakes_of, trades
 from distill_lib.plots.answers import TEACHER_MARKS, mark
 from distill_lib.plots.style import (
     BLACK,
@@ -38,6 +38,7 @@ COLUMNS = {
     "warm_entropy_share": "entropy at T (%)",
     "peaks": "peaks",
 }
+STAKE = "student trained alone"
 CHEAP, HARMFUL = 2.0, 3.0  # points: what a defence may cost its owner, and has to cost the thief
 
 
@@ -62,12 +63,18 @@ def numbers_stolen(table: pd.DataFrame, exploring: bool = False) -> dict:
         thieves = []
         for thief, found in own[own["teacher"] != ""].groupby("thief", sort=False):
             teachers = {str(each): _by_seed(part) for each, part in found.groupby("teacher", sort=False)}
-            held = [control for control in controls_of(str(thief)).values() if control]
-            thieves.append({"thief": str(thief), "teachers": _ordered(teachers), "controls": held})
-        controls = {each: _by_seed(own[own["thief"] == each]) for each in CONTROLS if (own["thief"] == each).any()}
-        about = {"dataset": str(dataset), "student": str(student)}
-        panels.append({**about, "thieves": thieves, "controls": controls})
+            same = own[own["seed"].isin(found["seed"])]
+            thieves.append(
+                {"thief": str(thief), "teachers": _ordered(teachers), "controls": _controls(same, str(thief))}
+            )
+        panels.append({"dataset": str(dataset), "student": str(student), "thieves": thieves})
     return {"panels": panels}
+
+
+def _controls(students: pd.DataFrame, thief: str) -> dict[str, Any]:
+    """Who asked nobody and is otherwise like a thief."""
+    held = [control for control in controls_of(thief).values() if (students["thief"] == control).any()]
+    return {control: _by_seed(students[students["thief"] == control]) for control in held}
 
 
 def _ordered(teachers: dict[str, Any]) -> dict[str, Any]:
@@ -90,32 +97,29 @@ def draw_stolen(numbers: dict) -> Figure:
             many = len(thief["teachers"])
             for index, (teacher, found) in enumerate(thief["teachers"].items()):
                 mark(ax, place + SPREAD * ((many - 1) / 2 - index), found, *_marked(teacher))
-            _control_lines(ax, place, thief["controls"], panel["controls"])
+            _control_lines(ax, place, thief["controls"])
         ax.set_yticks(places, [name(thief["thief"]) for thief in panel["thieves"]])
         ax.set(xlabel="student's ACC (%)", ylim=(-0.6, len(places) - 0.4))
         ax.set_title(f"{name(panel['dataset'])}, students {name(panel['student'])}")
     figure.legend(handles=_legend(panels), loc="outside upper center", ncols=3)
     footer(
         figure,
-        f"{interval_words(counts(panels))} Vertical lines: means of students that never asked a teacher, in the rows "
-        "of thieves with the same images, labels and heads.",
+        f"{interval_words(counts(panels))} Vertical lines: means of students that never asked a teacher, over a row's "
+        "own seeds, in the rows of thieves with the same images, labels and heads.",
     )
     return figure
 
 
-def _control_lines(ax: Axes, place: float, held: list[str], controls: dict[str, dict]) -> None:
-    """A row's own controls, so that nobody is held against a student with other images or heads."""
-    for control in held:
-        if control in controls:
-            colour, dashes = CONTROLS[control]
-            ax.plot(
-                [controls[control]["mean"]] * 2, [place - 0.5, place + 0.5], color=colour, ls=dashes, lw=1.4, zorder=1
-            )
+def _control_lines(ax: Axes, place: float, controls: dict[str, dict]) -> None:
+    """A row's own controls, so that nobody is held against a student with other images, heads or seeds."""
+    for control, found in controls.items():
+        colour, dashes = CONTROLS[control]
+        ax.plot([found["mean"]] * 2, [place - 0.5, place + 0.5], color=colour, ls=dashes, lw=1.4, zorder=1)
 
 
 def _legend(panels: list[dict]) -> list[Line2D]:
     teachers = dict.fromkeys(t for panel in panels for thief in panel["thieves"] for t in thief["teachers"])
-    controls = dict.fromkeys(each for panel in panels for each in panel["controls"])
+    controls = dict.fromkeys(each for panel in panels for thief in panel["thieves"] for each in thief["controls"])
     marks = [Line2D([], [], ls="", marker=m, color=c, ms=7, label=name(t)) for t in teachers for c, m in [_marked(t)]]
     lines = [Line2D([], [], color=c, ls=d, label=name(each)) for each in controls for c, d in [CONTROLS[each]]]
     return [*marks, *lines]
@@ -125,10 +129,12 @@ def alt_stolen(numbers: dict) -> str:
     """The figure in words: every mean."""
     parts = []
     for panel in numbers["panels"]:
-        said = [f"{name(c)} {found['mean']:.1f}" for c, found in panel["controls"].items()]
+        said = []
         for thief in panel["thieves"]:
-            means = (f"{name(t)} {found['mean']:.1f}" for t, found in thief["teachers"].items())
-            said.append(f"{name(thief['thief'])} from {', '.join(means)}")
+            means = [f"{name(t)} {found['mean']:.1f}" for t, found in thief["teachers"].items()]
+            nobody = [f"{name(c)} {found['mean']:.1f}" for c, found in thief["controls"].items()]
+            beside = f", beside {', '.join(nobody)}" if nobody else ""
+            said.append(f"{name(thief['thief'])} from {', '.join(means)}{beside}")
         parts.append(f"{name(panel['dataset'])}, {name(panel['student'])}: {'; '.join(said)}")
     return f"ACC in percent of students by thief and teacher. {'. '.join(parts) or 'None yet'}."
 
@@ -221,7 +227,7 @@ def draw_ablation(numbers: dict) -> Figure:
         ax.set(xlabel=label, ylim=(-0.6, len(variants) - 0.4))
         ax.margins(x=0.1)
         ax.locator_params(axis="x", nbins=4)
-    footer(figure, f"{interval_words(counts(variants))} Each row switches one part of AST as released.")
+    footer(figure, f"{interval_words(counts(variants))} Each row switches one part of this profile's AST.")
     return figure
 
 
@@ -231,6 +237,8 @@ WORDS = {
     "kl_matched": "KL, as strong as EPD",
     "dense": "dense targets",
     "clean": "clean targets",
+    "clamped": "clean, but clamped",
+    "augmented": "augmented targets",
 }
 
 
@@ -241,19 +249,21 @@ def alt_ablation(numbers: dict) -> str:
 
 
 def numbers_trade(table: pd.DataFrame, exploring: bool = False) -> dict:
-    """What each defence costs the teacher and the KD student, paired by seed.
+    """What each defence costs the teacher and the KD student, paired by seed, and what a thief can lose at all.
 
     Args:
         table: undistillable.csv.
         exploring: Whether exploration seeds are asked for, in the place of reported ones.
     """
-    panels = []
+    panels, stakes = [], stakes_of(table, exploring=exploring)
     for (dataset, student), rows in trades(table, exploring=exploring).groupby(["dataset", "student"], sort=False):
         points = {
             str(teacher): {side: _by_seed(found, f"{side}_loss") for side in ("teacher", "student")}
             for teacher, found in rows.groupby("teacher", sort=False)
         }
-        panels.append({"dataset": str(dataset), "student": str(student), "points": _ordered(points)})
+        stake = stakes[(stakes["dataset"] == dataset) & (stakes["student"] == student)]
+        about = {"dataset": str(dataset), "student": str(student), "points": _ordered(points)}
+        panels.append({**about, "stake": _by_seed(stake, "stake")})
     return {"panels": panels}
 
 
@@ -269,16 +279,21 @@ def draw_trade(numbers: dict) -> Figure:
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax, panel in zip(axes, panels, strict=False):
         _traded(ax, panel["points"])
+        if panel["stake"]["n"]:
+            ax.axhline(panel["stake"]["mean"], color=GREY, ls="--", lw=1.2, label=STAKE)
         ax.set_title(f"{name(panel['dataset'])}, {name(panel['student'])}")
     for ax in axes[len(panels) :]:
         ax.remove()
     teachers = dict.fromkeys(t for panel in panels for t in panel["points"])
     handles = [Line2D([], [], ls="", marker=m, color=c, ms=7, label=name(t)) for t in teachers for c, m in [_marked(t)]]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    handles += [line for line in axes[0].get_lines() if line.get_label() == STAKE]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+    points = [panel["points"] for panel in panels]
     footer(
         figure,
-        f"{interval_words(counts(panels))} Against the normal teacher and its KD student, paired by seed. Shaded: at "
-        f"most {CHEAP:g} points of the teacher's accuracy, {HARMFUL:g} or more of the student's.",
+        f"{interval_words(counts(points))} Against the normal teacher and its KD student, paired by seed. Shaded: at "
+        f"most {CHEAP:g} points of the teacher's accuracy, {HARMFUL:g} or more of the student's. Where the dashed line "
+        "is below 0, the normal teacher's student is worse than one trained alone: no theft to defend against.",
     )
     return figure
 
@@ -299,7 +314,7 @@ def _traded(ax: Axes, points: dict[str, dict]) -> None:
     ax.fill_between([left, CHEAP], HARMFUL, high, color="#EDF5EE", zorder=0)
     ax.set(xlim=(left, right), ylim=(min(low, -0.5), high))
     ax.axhline(0, color=BLACK, lw=0.7)
-    ax.set(xlabel="cost to the teacher (points of ACC)", ylabel="damage to the KD student\n(points of ACC)")
+    ax.set(xlabel="cost to the teacher (points of ACC)", ylabel="damage to the KD student,\nT = 4 (points of ACC)")
 
 
 def alt_trade(numbers: dict) -> str:

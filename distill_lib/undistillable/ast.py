@@ -1,7 +1,7 @@
 """The Adversarial Sparse Teacher (arXiv 2403.05181): trained towards its own sparsened answers to adversarial images.
 
 Every part can be switched, for the ablation that the paper lacks: EPD or KL, sparse or dense targets, adversarial or
-clean images behind them, paired with the clean batch or not.
+clean images behind them, clamped as those are or whole, paired with the clean batch or not.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,15 @@ from distill_lib.training.loop import Watch, train
 from distill_lib.training.supervised import SteppedSchedule, stepped_schedule
 from distill_lib.undistillable.divergences import DIVERGENCES
 from distill_lib.undistillable.guards import check_labelled, explained
-from distill_lib.undistillable.pgd import SPACES, AdversarialSet, PGDConfig, adversarial_set, frozen, pgd
+from distill_lib.undistillable.pgd import SPACES, AdversarialSet, PGDConfig, adversarial_set, clamped_set, frozen, pgd
 from distill_lib.undistillable.stingy import top_logits
 from distill_lib.vision.crop_flip import CropFlip
 from distill_lib.vision.features import to_unit
 
 CIFAR10_IMAGES = 50_000
 ADVICE = "allowed are a smaller alpha, a smaller learning rate, or another seed"
-TARGETS = {"adversarial": True, "clean": False}  # whether the images behind the targets are attacked
+# Whether the images behind the targets are attacked.
+TARGETS = {"adversarial": True, "clean": False, "clamped": False}
 SOURCES = {"kept": False, "fly": True}  # whether they are attacked anew at every step
 
 
@@ -39,7 +40,8 @@ class ASTConfig:
         temperature: T of both sides; the divergence carries T^2.
         keep: Logits of a target that are kept; 0: all (dense).
         divergence: `epd` or `kl`.
-        target: Images behind the targets: `adversarial` or `clean`.
+        target: Images behind the targets: `adversarial`, `clean`, or `clamped`: clean ones that have lost what the
+            attack clamps away in its space, and nothing else. In pixel space that is nothing.
         paired: Whether the target of an image belongs to that image, under the same crop and flip. The release goes
             through the targets' images in a fixed order, whatever the shuffled batch holds: False.
         augment_targets: Whether the images behind the targets are augmented, by a draw of their own. Released: plain
@@ -78,18 +80,22 @@ class ASTConfig:
         return TARGETS[self.target] and not SOURCES[self.source]
 
 
-# KL's gradient on the logits is about this many times EPD's, at equal alpha and T and with 2 of 10 logits kept: EPD's
-# target enters as exp(q), which lies between 1 and e.
+# KL's gradient on the logits is about this many times EPD's, at equal alpha and T, with 2 of 10 logits kept and where
+# the two sides have nothing to do with each other, as at the start: EPD's target enters as exp(q), between 1 and e.
+# Where p comes near q, KL's vanishes and EPD's does not.
 KL_STRENGTH = 7.5
 
 # What each row of the ablation changes, from a configuration: one part at a time. `kl` changes the strength of the
-# divergence with its form, `kl_matched` the form alone.
+# divergence with its form, `kl_matched` the form alone. `clean` takes the attack away and what its space clamps away,
+# `clamped` the attack alone. Paired targets are cropped and flipped with their images, as `augmented` ones are.
 ABLATION: dict[str, Callable[[ASTConfig], dict[str, Any]]] = {
     "ast": lambda config: {},
     "kl": lambda config: {"divergence": "kl"},
     "kl_matched": lambda config: {"divergence": "kl", "alpha": config.alpha / KL_STRENGTH},
     "dense": lambda config: {"keep": 0},
     "clean": lambda config: {"target": "clean"},
+    "clamped": lambda config: {"target": "clamped"},
+    "augmented": lambda config: {"augment_targets": True},
     "paired": lambda config: {"paired": True},
 }
 
@@ -190,6 +196,8 @@ class _Pairs:
         if config.attacks_beforehand:
             self.behind = adversarial or adversarial_set(baseline, images, labels, config.pgd)
             _check_set(self.behind, images, config.pgd.space)
+        elif config.target == "clamped":
+            self.behind = clamped_set(images, config.pgd.space)
         else:
             self.behind = AdversarialSet(images, "pixel")
         fly = TARGETS[config.target] and SOURCES[config.source]

@@ -156,6 +156,20 @@ def adversarial_set(model: nn.Module, images: Tensor, labels: Tensor, config: PG
     return AdversarialSet(torch.cat(parts), config.space)
 
 
+def clamped_set(images: Tensor, space: str) -> AdversarialSet:
+    """The images as the attack finds them before its first step: clamped to 0 to 1 in a space, otherwise clean.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        space: Name in `SPACES`.
+    """
+    parts = []
+    for part in images.split(CHUNK):
+        clean = to_unit(part)
+        parts.append(_as_bytes(SPACES[space].values(clean).clamp(0, 1), clean, space))
+    return AdversarialSet(torch.cat(parts), space)
+
+
 def _as_bytes(values: Tensor, clean: Tensor, space: str) -> Tensor:
     """Rounded to the next of 256 values; in pixel space towards the clean image, which lies on them."""
     if space == "pixel":

@@ -40,8 +40,8 @@ def test_students_stand_beside_those_that_asked_nobody():
     (panel,) = numbers_stolen(rows())["panels"]
     assert list(panel["thieves"][0]["teachers"]) == ["normal", "nasty", "ast"]
     assert panel["thieves"][0]["teachers"]["ast"]["mean"] == 78
-    assert panel["controls"]["alone"]["mean"] == 79
-    assert "alone 79.0; KD from normal 80.0, nasty 79.0, AST 78.0" in alt_stolen({"panels": [panel]})
+    assert panel["thieves"][0]["controls"]["alone"]["mean"] == 79
+    assert "KD from normal 80.0, nasty 79.0, AST 78.0, beside alone 79.0" in alt_stolen({"panels": [panel]})
 
 
 def test_a_thief_stands_beside_the_control_that_is_like_it():
@@ -50,15 +50,24 @@ def test_a_thief_stands_beside_the_control_that_is_like_it():
     names = ("stage", "teacher", "student", "thief", "acc")
     found = [{"dataset": "builtin", **dict(zip(names, cell, strict=True)), "seed": 0} for cell in others]
     numbers = numbers_stolen(pd.concat([rows(), pd.DataFrame(found).assign(agreement=80.0)]))
-    held = {thief["thief"]: thief["controls"] for thief in numbers["panels"][0]["thieves"]}
+    held = {thief["thief"]: list(thief["controls"]) for thief in numbers["panels"][0]["thieves"]}
     assert held == {
-        "kd": ["alone", "label_smoothing"], "kd_part": ["alone_part"], "kd_other": [],
+        "kd": ["alone"], "kd_part": ["alone_part"], "kd_other": [],
         "skeptical": ["skeptical_alone"],
     }  # fmt: skip
     (ax,) = draw_stolen(numbers).axes
     drawn = [(line.get_xdata()[0], sum(line.get_ydata()) / 2) for line in ax.lines if np.ptp(line.get_ydata()) == 1]
     assert sorted(drawn) == [(50.0, 0.0), (50.0, 2.0), (79.0, 3.0)]  # kd, kd_part, kd_other, skeptical from above
-    assert "alone, few images 50.0; skeptical, alone 50.0; KD" in alt_stolen(numbers)
+    assert "from normal 60.0, beside alone, few images 50.0; " in alt_stolen(numbers)
+
+
+def test_a_control_has_the_seeds_of_its_row():
+    """A thief on one seed is held against that seed's control, not against the mean over all."""
+    both = rows()
+    both.loc[(both["thief"] == "alone") & (both["seed"] == 1), "acc"] = 89.0
+    first = both[(both["thief"] == "kd") & (both["seed"] == 0)].assign(thief="hard_label")
+    (panel,) = numbers_stolen(pd.concat([both, first]))["panels"]
+    assert [thief["controls"]["alone"]["values"] for thief in panel["thieves"]] == [[79.0, 89.0], [79.0]]
 
 
 def test_exploration_seeds_are_in_figures_of_their_own():
@@ -71,6 +80,9 @@ def test_a_trade_is_against_the_normal_teacher():
     (panel,) = numbers_trade(rows())["panels"]
     assert list(panel["points"]) == ["nasty", "ast"]
     assert (panel["points"]["ast"]["teacher"]["mean"], panel["points"]["ast"]["student"]["mean"]) == (2, 2)
+    assert panel["stake"]["values"] == [1.0, 1.0]  # KD from the normal teacher 80, alone 79
+    (ax,) = draw_trade({"panels": [panel]}).axes
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [1.0]
 
 
 def test_the_sweep_has_a_panel_an_alpha_and_the_control_of_its_seeds():
@@ -94,7 +106,7 @@ def test_the_ablation_keeps_its_order():
 def test_neighbours_are_counted_in_the_space_itself():
     labels = np.repeat([0, 1], 12)
     assert own_neighbours(np.eye(2)[labels] + 0.01 * np.arange(24)[:, None], labels) == 100
-    assert told([[3.0, -np.inf, 1.0]]).tolist() == [[3.0, 1.0, 1.0]]
+    assert told([[3.0, -np.inf, 1.0]]).tolist() == [[3.0, 0.0, 1.0]]
     numbers = numbers_spaces({"ast": np.eye(2)[labels]}, {"ast": np.eye(2)[labels]}, labels, ["a", "b"])
     assert numbers["panels"][0]["features"]["near"] == 100
     assert np.shape(numbers["panels"][0]["logits"]["points"]) == (24, 2)

@@ -22,7 +22,7 @@ CONFIG = ASTConfig(Schedule(6, 8, "sgd", 0.01), alpha=0.3, pgd=PGD)
 
 SWITCHED = {
     "ast": [], "kl": ["divergence"], "kl_matched": ["alpha", "divergence"], "dense": ["keep"], "clean": ["target"],
-    "paired": ["paired"],
+    "clamped": ["target"], "augmented": ["augment_targets"], "paired": ["paired"],
 }  # fmt: skip
 
 

@@ -7,7 +7,16 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from distill_lib.errors import UsageError
-from distill_lib.undistillable.pgd import PIXEL, SPACES, AdversarialSet, PGDConfig, adversarial_set, frozen, pgd
+from distill_lib.undistillable.pgd import (
+    PIXEL,
+    SPACES,
+    AdversarialSet,
+    PGDConfig,
+    adversarial_set,
+    clamped_set,
+    frozen,
+    pgd,
+)
 from distill_lib.vision.features import to_unit
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)  # as the release normalises
@@ -132,3 +141,13 @@ def test_impossible_settings_are_named(settings):
         PGDConfig(**settings)
     with pytest.raises(UsageError, match="unknown space of adversarial images 'rgb'; allowed: pixel, normalised"):
         PGDConfig(space="rgb")
+
+
+def test_clamped_images_lose_what_is_darker_than_the_mean_and_nothing_else(data):
+    images, space = data[0][:16], SPACES["normalised"]
+    found = clamped_set(images, "normalised")
+    shown, clean = found.pixels(found.values.float() / 255), to_unit(images)
+    mean, std = space.tensors(clean)
+    expected = torch.maximum(torch.minimum(clean, mean + std), mean)  # 0 to 1 in normalised space
+    assert (shown - expected).abs().max() <= std.max() / 510 + 1e-6
+    assert torch.equal(clamped_set(images, "pixel").values, images)

@@ -71,7 +71,8 @@ def test_settings_survive_a_varied_profile():
 def test_every_row_of_the_ablation_is_a_setting():
     assert {name: list(ablation_settings(name, ASTConfig())) for name in ABLATION} == {
         "ast": [], "kl": ["ast.divergence"], "kl_matched": ["ast.divergence", "ast.alpha"], "dense": ["ast.keep"],
-        "clean": ["ast.target"], "paired": ["ast.paired"],
+        "clean": ["ast.target"], "clamped": ["ast.target"], "augmented": ["ast.augment_targets"],
+        "paired": ["ast.paired"],
     }  # fmt: skip
 
 
