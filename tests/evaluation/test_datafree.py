@@ -19,8 +19,16 @@ CELLS = {
 
 def made_up(seeds, cells=CELLS):
     return pd.DataFrame(
-        {"dataset": "cifar10", "attack": "badnet_grid", "target": 0, "stage": stage, "method": method}
-        | {"defence": defence, "seed": seed, "n_test": 10, "acc": acc + 0.1 * seed, "asr": asr + 0.2 * (seed % 3)}
+        {
+            "dataset": "cifar10",
+            "attack": "badnet_grid",
+            "target": 0,
+            "target_rate": 1.0,
+            "stage": stage,
+            "method": method,
+        }
+        | {"method": method, "defence": defence, "seed": seed, "n_test": 10}
+        | {"acc": acc + 0.1 * seed, "asr": asr + 0.2 * (seed % 3)}
         for (stage, method, defence), (acc, asr) in cells.items()
         for seed in seeds
     )
@@ -45,6 +53,12 @@ def test_few_seeds_decide_nothing():
 def test_a_defence_that_costs_too_much_is_refuted():
     costly = {**CELLS, ("student", "ood", "abd"): (60, 8)}
     assert verdict_of(made_up(range(6), costly))["abd_compatible"] == "refuted"
+
+
+def test_a_student_that_collapsed_onto_the_target_class_has_learnt_no_backdoor():
+    rows = made_up(range(6))
+    rows.loc[(rows["method"] == "ood") & (rows["defence"] == "none"), "target_rate"] = 90.0
+    assert verdict_of(rows)["without_data_it_transfers"] == "refuted"
 
 
 @pytest.mark.parametrize(("asr", "verdict"), [(33, "not transferred"), (35, "supported")])
@@ -75,6 +89,8 @@ def test_every_method_must_have_transferred_it_for_the_plug_in():
     assert "zskt" not in row["note"]
     other[("student", "cmi", "none")] = (80, 60)
     assert verdict_of(made_up(range(6), CELLS | other))["abd_plug_in"] == "supported"
+    other[("student", "zskt", "abd")] = (40, 5)
+    assert verdict_of(made_up(range(6), CELLS | other))["abd_plug_in"] == "refuted"  # at a cost of 20 points
 
 
 def test_the_gate_needs_both_cells():

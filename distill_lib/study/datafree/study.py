@@ -121,9 +121,13 @@ class DataFreeStudy:
         return pandas.DataFrame(rows)
 
     def vaccines(self, subjects: Iterable[Subject]) -> pandas.DataFrame:
-        """Which students' vaccine was accepted: see `stages.vaccinated`. A row for each that asked for one."""
+        """Which students' vaccine was accepted: see `stages.vaccinated`. A row for each that asked for one.
+
+        Where no test is made the first shuffling serves, and `vaccine` is `untested`.
+        """
         asked = [each for each in subjects if DEFENCES[each.defence].sv is not None]
-        found = [(each, self.stages.student(each).metrics) for each in asked]
+        untested = {} if self.settings.vaccine.acceptance else {"vaccine": "untested"}
+        found = [(each, {**self.stages.student(each).metrics, **untested}) for each in asked]
         columns = ["attack", "method", "defence", "seed", "vaccine", "suspicious"]
         return pandas.DataFrame([{**each.identity(), **metrics} for each, metrics in found], columns=columns)
 
@@ -154,7 +158,10 @@ class DataFreeStudy:
         own = {"zskt": f"{s.zskt.turns} pseudo-batches", "ood": f"{s.ood.schedule.steps} steps"}
         own |= {"clean_kd": f"{s.clean_kd.schedule.steps} steps", "cmi": f"{s.cmi.rounds} rounds"}
         used = dict.fromkeys((*s.methods, *s.defended, *s.bridge))
-        return f"{s.dataset}; teacher {teacher}; student {s.student}; {', '.join(f'{m} {own[m]}' for m in used)}"
+        made = f"{s.dataset}; teacher {teacher}; student {s.student}; {', '.join(f'{m} {own[m]}' for m in used)}"
+        defence = {"vaccine": s.vaccine, "retrospection": s.retrospection}
+        off = [f"{name} with {_off_defaults(each)}" for name, each in defence.items() if each != type(each)()]
+        return "; ".join([made, *off])
 
     def sample(self, count: int = 6) -> tuple[Tensor, list[str]]:
         """Test images (count, 3, H, W), uint8, and the names of their classes."""
@@ -234,7 +241,7 @@ class DataFreeStudy:
 
     def _encoders(self) -> list[tuple[str, Cell, dict[str, Any] | None]]:
         """The encoders of that bridge, the attacked one first: the name of the data, the cell, its settings."""
-        base = self.study.attacked(self.study.profile.compared, self.settings.bridged[0])
+        base = self.study.attacked(self._judged_on(), self.settings.bridged[0])
         student = base.distilled("poisoned", "random", "cosine")
         sources = {"clean data": "", f"other people's data ({self.settings.others})": self.settings.others}
         # The student has no objective of its own.
@@ -244,6 +251,18 @@ class DataFreeStudy:
             for data, source in {**sources, "one picture": PICTURE}.items()
         ]
         return [("attacked encoder", base, None), *points]
+
+    def _judged_on(self) -> str:
+        """The attacked set of the encoder's bridge: never that of the other people, which would then be the nearest."""
+        profile = self.study.profile
+        sets = (profile.compared, *profile.downstream)
+        return next((each for each in sets if each != self.settings.others), profile.compared)
+
+
+def _off_defaults(config: Any) -> str:
+    """`weight 0.05, start 0`: what a configuration has set off its defaults, which are the published settings."""
+    usual = vars(type(config)())
+    return ", ".join(f"{name} {value}" for name, value in vars(config).items() if value != usual[name])
 
 
 WORDS = {"ood": "one picture", "zskt": "a generator (ZSKT)", "cmi": "a generator (CMI)", "clean_kd": "clean data"}
