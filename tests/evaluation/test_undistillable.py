@@ -10,6 +10,7 @@ from distill_lib.evaluation.undistillable import (
     CONTROLS,
     USUAL,
     controls_of,
+    stakes_of,
     students_table,
     trades,
     verdicts_undistillable,
@@ -74,6 +75,23 @@ def test_a_missing_defence_is_said():
     assert found.loc["ast_is_best", "verdict"] == "undecided (n = 0)"
     assert "not measured: kd_ast" in found.loc["ast_is_best", "note"]
     assert found.loc["sparse_degrades", "verdict"] == "supported"
+
+
+def test_where_the_normal_teachers_copy_is_worthless_nothing_was_defended():
+    """KD from the normal teacher has 85 %, a student alone 84, then 87."""
+    found = verdicts_undistillable(made_up(range(3))).set_index("claim")["note"]
+    assert not found.str.contains("no theft").any()
+    found = verdicts_undistillable(made_up(range(3), alone=87.0)).set_index("claim")["note"]
+    assert "no theft to defend against: kd from the normal teacher -2.0 against alone" in found["nasty_degrades"]
+    assert "kd_t20 from" in found["sparse_degrades"]
+    assert "kd from" not in found["sparse_degrades"]
+    assert "no theft" not in found["costs_little"]
+
+
+def test_the_stake_is_paired_by_seed():
+    found = stakes_of(made_up((0, 1)))
+    assert found["stake"].tolist() == pytest.approx([1.0, 1.0])
+    assert stakes_of(made_up((0,))[lambda rows: rows["thief"] != "alone"]).empty
 
 
 def test_exploration_seeds_and_empty_tables_have_no_verdicts():

@@ -2,15 +2,19 @@
 
 import argparse
 import importlib.util
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from distill_lib.errors import UsageError
 from distill_lib.study.datafree.cells import Subject
+from distill_lib.study.undistillable.cells import Subject as Robbed
 
 PATH = Path(__file__).parents[2] / "scripts" / "explore_siblings.py"
 SPEC = importlib.util.spec_from_file_location("explore_siblings", PATH)
@@ -45,6 +49,16 @@ def test_networks_are_chosen_by_words_of_their_names(only, count):
 def test_a_name_that_nothing_has_is_refused():
     with pytest.raises(UsageError, match=r"cmi.*allowed: words of abd, badnet_grid, none, ood"):
         explore.chosen([TEACHER, *STUDENTS], explore.NAMES["datafree"], ["cmi"])
+
+
+def test_a_nasty_teachers_row_says_how_far_it_has_moved():
+    artefacts = {("nasty", 100): SimpleNamespace(metrics={"nastiness": 0.3}), ("nasty", 101): None}
+    study = SimpleNamespace(stages=SimpleNamespace(resisting=lambda *which: artefacts[which]))
+    nasty = Robbed("cifar10", "teacher", "nasty", "", "", 100)
+    assert explore.moved(study, nasty) == 0.3
+    assert all(math.isnan(explore.moved(study, each)) for each in (nasty.of("ast"), nasty.robbed("kd", "cnn")))
+    artefacts["nasty", 101] = SimpleNamespace(metrics={"nastiness": None})
+    assert math.isnan(explore.moved(study, replace(nasty, seed=101)))
 
 
 def test_reported_seeds_are_refused():

@@ -8,6 +8,8 @@ import pandas
 import pytest
 import torch
 
+from distill_lib.datafree.retrospection import RetrospectionConfig
+from distill_lib.datafree.vaccine import VaccineConfig
 from distill_lib.errors import UsageError
 from distill_lib.study import tables
 from distill_lib.study.datafree.cells import DATAFREE_COLUMNS, subject_of
@@ -103,6 +105,30 @@ def test_a_refused_vaccine_is_seen(without, rows):
     assert found["vaccine"].tolist() == ["off"]
     assert without.stages.student(without.students()[0]).metrics.keys() == {"made"}
     assert without.vaccines(without.students()).empty
+
+
+def test_without_a_test_nothing_was_accepted(without, rows, monkeypatch):
+    lax = replace(without.settings, vaccine=replace(without.settings.vaccine, acceptance=False))
+    monkeypatch.setattr(without, "settings", lax)
+    assert without.vaccines(without.defended())["vaccine"].tolist() == ["untested"]
+
+
+@pytest.mark.parametrize(("others", "judged"), [("shapes", "patterns"), ("patterns", "shapes")])
+def test_the_encoders_bridge_is_not_judged_on_other_peoples_set(without, monkeypatch, others, judged):
+    """Their images would be the nearest there, and clean ones the farther."""
+    monkeypatch.setattr(without, "settings", replace(without.settings, others=others))
+    assert {cell.downstream for cell, _ in without.encoder_cells()} == {judged}
+
+
+def test_what_is_off_the_published_defence_stands_in_the_set_up(without, monkeypatch):
+    assert "vaccine" not in replace_defence(without, monkeypatch, VaccineConfig(), RetrospectionConfig())
+    said = replace_defence(without, monkeypatch, VaccineConfig(weight=0.05, start=0.0), RetrospectionConfig(few=16))
+    assert said.endswith("; vaccine with weight 0.05, start 0.0; retrospection with few 16")
+
+
+def replace_defence(without, monkeypatch, vaccine, retrospection):
+    monkeypatch.setattr(without, "settings", replace(without.settings, vaccine=vaccine, retrospection=retrospection))
+    return without.setup()
 
 
 def test_an_accepted_vaccine_is_counted_from_one():
