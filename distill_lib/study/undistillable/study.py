@@ -15,6 +15,7 @@ from distill_lib.study.undistillable.settings import ablation_settings
 from distill_lib.study.undistillable.stages import NORMAL, UndistillableStages, judged
 from distill_lib.study.workers import Task
 from distill_lib.undistillable import THIEVES
+from distill_lib.undistillable.agreement import agreement, shared_errors
 from distill_lib.undistillable.pgd import AdversarialSet
 from distill_lib.vision.features import collect, extract, to_unit
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 TABLE, SWEEPS = "undistillable", "undistillable_sweeps"
 NUMBERS = ("seed", "n_test", "acc", "agreement")
-KD, AST = "kd", "ast"
+KD, AST, ALONE = "kd", "ast", "alone"
 KNOBS = ("alpha", "temperature")  # of KD; a row off their published values goes to the sweeps
 
 
@@ -264,6 +265,25 @@ class UndistillableStudy:
         values = self.stages.adversarial(seed, config).weights()["values"][:count]
         shown = AdversarialSet(values, config.pgd.space).pixels(values.float() / 255)
         return {"training images": clean, "adversarial": shown.clamp(0, 1).mul(255).round().to(torch.uint8)}
+
+    @torch.no_grad()
+    def unasked(self) -> pandas.DataFrame:
+        """How far a student that asked nobody agrees with each teacher: what a copy's agreement is to be held against.
+
+        Returns:
+            A row a network of students, teacher and seed: `agreement` and `shared_errors`, in percent.
+        """
+        rows = []
+        for seed in self.settings.seeds:
+            held, teachers = self.stages.test_images(seed), self.teachers([seed])
+            taught = {each.teacher: extract(self.stages.network(each), held.images) for each in teachers}
+            for student in self.settings.students:
+                alone = teachers[0].robbed(ALONE, student, asks=False)
+                own = extract(self.stages.network(alone), held.images)
+                for teacher, told in taught.items():
+                    found = {"agreement": agreement(own, told), "shared_errors": shared_errors(own, told, held.labels)}
+                    rows.append({"student": student, "teacher": teacher, "seed": seed, **found})
+        return pandas.DataFrame(rows)
 
     def nastiness(self) -> pandas.DataFrame:
         """How far each teacher of each seed lies from the normal one; a normal one of another seed is the measure."""

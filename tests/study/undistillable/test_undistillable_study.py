@@ -123,6 +123,15 @@ def test_the_sweep_has_the_published_point_and_the_ablation_its_variants(rows):
     assert ablation[["student_acc", "entropy", "peaks"]].notna().all().all()
 
 
+def test_who_asked_nobody_is_held_against_every_teacher(resistant, rows):
+    found, robbed = resistant.unasked().set_index("teacher"), rows[1]
+    assert list(found.index) == ["normal", *RESISTING]
+    alone = robbed[robbed["thief"] == "alone"].iloc[0]  # in the table beside the normal teacher
+    for rate in ("agreement", "shared_errors"):
+        assert found.loc["normal", rate] == pytest.approx(alone[rate])
+        assert found.loc["stingy", rate] == found.loc["normal", rate]  # whose classes it tells
+
+
 def test_rows_are_fresh_under_their_profile_and_stale_under_another(resistant, filed, root):
     profile, found = resistant.study.profile, [row for rows in filed.values() for row in rows]
 
