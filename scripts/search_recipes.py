@@ -99,7 +99,7 @@ def search(study: Study, path: Path, recipes: list[Recipe]) -> pandas.DataFrame:
         new = measured(study, recipe.name, recipe.cell, recipe.settings)
         rows += new
         filed(path, rows)
-        print(pandas.DataFrame(new)[["recipe", "attack", "downstream", *RATES]].round(1), flush=True)
+        print(pandas.DataFrame(new)[["recipe", "attack", "downstream", *RATES]].round(1).to_string(), flush=True)
     return pandas.DataFrame(rows)
 
 
