@@ -219,6 +219,8 @@ class _Game:
 
     def turn(self, number: int, source: torch.Generator) -> dict[str, Tensor]:
         self.guard.set_mode(number)
+        if self.guard.renews(number):
+            self.optimisers["student"].state.clear()
         made, at = divmod(number, self.config.generator_steps + self.config.student_steps)
         if at < self.config.generator_steps:
             return self.invert(number, made, at, source)

@@ -146,6 +146,11 @@ class Guard:
         """The student's learning rate in a turn."""
         return self.config.sr.student_lr if self.reflecting(turn) else usual
 
+    def renews(self, turn: int) -> bool:
+        """Whether the student's optimiser begins anew with this turn."""
+        sr = self.config.sr
+        return sr is not None and sr.renew and turn == sr.first(self.turns)
+
     @torch.no_grad()
     def noted(
         self, log: list[dict[str, float]], probes: Callable[[int, torch.Generator], Tensor]

@@ -25,6 +25,9 @@ class GuardedSchedule(Schedule):
     def rate(self, step: int) -> float:
         return self.guard.rate(step, self.plain.rate(step))
 
+    def renews(self, step: int) -> bool:
+        return self.guard.renews(step)
+
 
 class Clock(nn.Module):
     """Counts the steps taken, in a buffer, so that a resumed training knows."""

@@ -53,6 +53,8 @@ class RetrospectionConfig:
         softened: Whether its divergences are measured as the method measures its own (T, T^2, convention of the mean),
             as released; else at T 1, with the batch's mean [ours].
         few: Images of the batch that delta is found on, 0: all, as published; fewer cost less [ours].
+        renew: Whether the student's optimiser begins anew, as released; else it keeps its moments [ours], and with them
+            steps as small as at the end of the distillation.
     """
 
     share: float = 0.0075
@@ -69,6 +71,7 @@ class RetrospectionConfig:
     weight: float = 1.0
     softened: bool = True
     few: int = 0
+    renew: bool = False
 
     def __post_init__(self):
         choose("penalty on delta", self.penalty, PENALTIES)

@@ -122,6 +122,8 @@ def zskt(
         descend(optimisers["generator"], sum(terms.values()), rate(number, config.generator_lr), config.clip)
         images, taught = images.detach(), taught.detach()
         looks = {path: attention(each.detach().float()) for path, each in maps.items()} if config.attention else {}
+        if guard.renews(number):
+            optimisers["student"].state.clear()
         for _ in range(config.student_steps):
             learned = _student_terms(student, images, taught, looks, config) | guard.student_terms(number, images)
             descend(optimisers["student"], sum(learned.values()), student_rate(number), config.clip)

@@ -196,7 +196,7 @@ class Workshop(Images):
         return encoder.state_dict(), {**metrics, "last": log[-1] if log else {}}
 
 
-def without_unused(described: dict[str, Any]) -> dict[str, Any]:
+def without_unused(described: dict[str, Any], younger: tuple[str, ...] = YOUNGER) -> dict[str, Any]:
     """What decides a result, less the settings younger than the first results, whose keys they leave as they were."""
-    inner = {name: without_unused(value) if isinstance(value, dict) else value for name, value in described.items()}
-    return {name: value for name, value in inner.items() if value or name not in YOUNGER}
+    inner = {k: without_unused(value, younger) if isinstance(value, dict) else value for k, value in described.items()}
+    return {name: value for name, value in inner.items() if value or name not in younger}

@@ -64,6 +64,10 @@ class Schedule:
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         return self.lr * rise * SCHEDULES[self.decay](step / max(1, self.steps))
 
+    def renews(self, step: int) -> bool:
+        """Whether the optimiser forgets its moments before a step, as a new one would begin."""
+        return False
+
 
 @dataclass
 class Watch:
@@ -149,6 +153,8 @@ class _State:
     def advance(self, objective: Callable[[Tensor, Generator], dict[str, Tensor]]) -> dict[str, Tensor]:
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.rate(self.step)
+        if self.schedule.renews(self.step):
+            self.optimiser.state.clear()
         terms = objective(self.rows(), self.generator)
         self.optimiser.zero_grad(set_to_none=True)
         sum(terms.values()).backward()

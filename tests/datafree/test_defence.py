@@ -57,6 +57,13 @@ def test_retrospection_acts_at_the_end_with_its_own_rate(teacher, student, unit_
     assert first.item() == second.item() > 0
 
 
+@pytest.mark.parametrize("renew", [False, True])
+def test_the_students_optimiser_begins_anew_once_if_asked(teacher, student, renew):
+    guard = Guard(DefenceConfig(sr=RetrospectionConfig(share=0.3, renew=renew)), teacher, student, 10, 0)
+    assert [turn for turn in range(10) if guard.renews(turn)] == ([7] if renew else [])
+    assert not Guard(DefenceConfig(), teacher, student, 10, 0).renews(9)
+
+
 def test_the_logs_end_says_what_became_of_the_vaccine(teacher, student, unit_images):
     def noted(config):
         guard = Guard(config, teacher, student, 10, 0)

@@ -394,3 +394,27 @@ def test_checkpoints_change_nothing(tmp_path):
     watched, objective = noisy()
     train(watched, objective, COUNT, schedule("sgd"), 5, always(tmp_path / "every.pt"))
     same(watched.state_dict(), plain.state_dict())
+
+
+class Renewed(Schedule):
+    """Begins anew with its third step."""
+
+    def renews(self, step):
+        return step == 2
+
+
+def test_a_renewed_optimiser_steps_as_a_new_one():
+    """Adam's first step is as long as the learning rate, whatever the gradient; later ones follow the moments."""
+    gradients, taken = [1.0, -1.0, 1e-3], {}
+    for kind in (Schedule, Renewed):
+        weight = nn.Parameter(torch.zeros(1))
+        modules, moved = nn.ParameterList([weight]), []
+
+        def objective(rows, generator, weight=weight, moved=moved):
+            moved.append(weight.item())
+            return {"slope": gradients[len(moved) - 1] * weight.sum()}
+
+        train(modules, objective, 4, kind(3, 2, "adam", 0.1, weight_decay=0.0), 0)
+        taken[kind] = weight.item() - moved[-1]
+    assert taken[Renewed] == pytest.approx(-0.1, rel=1e-3)
+    assert abs(taken[Schedule]) < 0.02

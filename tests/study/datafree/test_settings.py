@@ -71,7 +71,7 @@ def test_the_profile_paper_is_as_published():
         replace(ReleasedOODConfig(), patches=load_profile("laptop").datafree.ood.patches),
         CleanKDConfig(),
     )
-    assert (found.vaccine, found.retrospection) == (VaccineConfig(), RetrospectionConfig())
+    assert (found.vaccine, found.retrospection) == (VaccineConfig(), RetrospectionConfig(renew=True))
     assert set(found.triggers) == set(RECIPES)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,3 +74,18 @@ def test_clean_distillation_is_handed_clean_images_and_the_others_none(stages):
     assert stages._data(subject("ood"), "") == stages._data(subject("zskt"), "") == {}
     others = stages._data(subject("ood"), "patterns")
     assert torch.equal(others["images"], stages.stages.images("patterns").images)
+
+
+def test_a_setting_younger_than_the_first_results_changes_keys_only_where_it_is_on(stages, monkeypatch):
+    """Rows that were made before `renew` existed are found again under the same keys."""
+    named = {}
+    monkeypatch.setattr(stages, "make", lambda kind, described, compute: named.setdefault(kind, described))
+    monkeypatch.setattr(DataFreeStages, "classifier", lambda *which: SimpleNamespace(key="k"))
+    subject = Subject("patterns", TRIGGER, TARGET, "student", "ood", "abd", 1)
+    for renew in (False, True):
+        named.clear()
+        sr = replace(stages.settings.retrospection, renew=renew)
+        stages.settings = replace(stages.settings, retrospection=sr)
+        stages.student(subject)
+        assert named["datafree"]["config"]["defence"]["sr"].get("renew") == (renew or None)
+        assert named["datafree"]["config"]["defence"]["sr"]["few"] == sr.few
