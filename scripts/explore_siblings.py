@@ -19,7 +19,7 @@ from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import require_exploring
 from distill_lib.study.datafree.study import open_datafree
 from distill_lib.study.session import open_study
-from distill_lib.study.undistillable.cells import TEACHER, Subject, subject_of
+from distill_lib.study.undistillable.cells import TEACHER, Subject
 from distill_lib.study.undistillable.stages import NASTY
 from distill_lib.study.undistillable.study import UndistillableStudy, open_undistillable
 
@@ -65,9 +65,10 @@ def chosen(subjects: Iterable[Any], names: tuple[str, ...], only: list[str]) -> 
 def explored(profile: str, name: str, seeds: list[int], only: list[str], settings: dict[str, Any]) -> pandas.DataFrame:
     """The rows, one a network."""
     study = OPEN[name](open_study(profile, seeds=seeds, overrides={f"{name}.{key}": settings[key] for key in settings}))
-    rows = study.measure(chosen(everything(study), NAMES[name], only))
+    subjects = chosen(everything(study), NAMES[name], only)
+    rows = study.measure(subjects)
     if name == "undistillable":
-        rows["nastiness"] = [moved(study, subject_of(row)) for row in rows.astype(str).to_dict("records")]
+        rows["nastiness"] = [moved(study, subject) for subject in subjects]
     shown = ["stage", *NAMES[name], "seed", "n_test", *RATES[name]]
     return rows.reindex(columns=shown).dropna(axis=1, how="all")
 

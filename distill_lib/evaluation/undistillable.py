@@ -68,7 +68,8 @@ def _worthless(note: str, claim: Claim, rows: pd.DataFrame, protocol: Protocol) 
     asked = {protocol.cells[name].get("thief") for part in claim.parts for name in (part.cell, *part.against)}
     said = [note] if note else []
     for thief in sorted(asked - {None, "", *USUAL.values()}):
-        stake = _stakes(rows, thief)["stake"].mean()
+        taken = rows[(rows["thief"] == thief) & (rows["teacher"] == NORMAL)]
+        stake = _lead(taken, rows[rows["thief"] == controls_of(thief)["to_alone"]])
         if stake <= 0:
             said.append(f"no theft to defend against: {thief} from the normal teacher {stake:+.1f} against alone")
     return "; ".join(said)
@@ -135,11 +136,7 @@ def stakes_of(table: pd.DataFrame, thief: str = "kd", exploring: bool = False) -
         One row a data set, student network and seed; `stake` in points of accuracy, below 0 where a copy of the normal
         teacher is the worse of the two: there is no theft to defend against.
     """
-    return _stakes(reported(table, exploring), thief)
-
-
-def _stakes(rows: pd.DataFrame, thief: str) -> pd.DataFrame:
-    keys = ["dataset", "student", "seed"]
+    rows, keys = reported(table, exploring), ["dataset", "student", "seed"]
     taken = rows[(rows["thief"] == thief) & (rows["teacher"] == NORMAL)]
     alone = rows[rows["thief"] == controls_of(thief)["to_alone"]]
     both = taken.merge(alone, on=keys, suffixes=("", "_alone"))

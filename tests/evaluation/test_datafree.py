@@ -19,14 +19,7 @@ CELLS = {
 
 def made_up(seeds, cells=CELLS):
     return pd.DataFrame(
-        {
-            "dataset": "cifar10",
-            "attack": "badnet_grid",
-            "target": 0,
-            "target_rate": 1.0,
-            "stage": stage,
-            "method": method,
-        }
+        {"dataset": "cifar10", "attack": "badnet_grid", "target": 0, "target_rate": 1.0, "stage": stage}
         | {"method": method, "defence": defence, "seed": seed, "n_test": 10}
         | {"acc": acc + 0.1 * seed, "asr": asr + 0.2 * (seed % 3)}
         for (stage, method, defence), (acc, asr) in cells.items()
