@@ -1,8 +1,13 @@
-"""A made-up repository with small notebooks."""
+"""A study at a tiny size; a made-up repository with small notebooks."""
 
 import json
+from pathlib import Path
 
 import pytest
+
+from distill_lib.study.session import open_study
+
+TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
 PARAMETERS = 'profile: str = "quick"  # a profile\nseeds: list[int] = [0]  # seeds\nflag: bool = True  # a switch'
 RESULT = (
@@ -10,6 +15,13 @@ RESULT = (
     "given = {'profile': profile, 'seeds': seeds, 'flag': flag}\n"
     "open(os.environ['DISTILL_RESULT'], 'w').write(json.dumps({**given, **globals().get('more', {})}))"
 )
+
+
+@pytest.fixture
+def study(tmp_path, enter_repository):
+    """A study in a folder of its own."""
+    enter_repository(tmp_path)
+    return open_study(TINY, attack="badencoder")
 
 
 @pytest.fixture

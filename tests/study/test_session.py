@@ -15,13 +15,6 @@ from distill_lib.study.session import COLUMNS, Study, open_study
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 
 
-@pytest.fixture
-def study(tmp_path, enter_repository):
-    """A study in a folder of its own."""
-    enter_repository(tmp_path)
-    return open_study(TINY, attack="badencoder")
-
-
 def test_parameters_replace_the_profile(study):
     other = open_study(TINY, attack="badencoder", downstream=["shapes"], seeds=[4, 5])
     assert [(cell.downstream, cell.seed) for cell in other.everywhere()] == [("shapes", 4), ("shapes", 5)]

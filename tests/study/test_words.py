@@ -1,20 +1,5 @@
 """What a study says of itself."""
 
-from pathlib import Path
-
-import pytest
-
-from distill_lib.study.session import open_study
-
-TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
-
-
-@pytest.fixture
-def study(tmp_path, enter_repository):
-    """A study in a folder of its own."""
-    enter_repository(tmp_path)
-    return open_study(TINY, attack="badencoder")
-
 
 def test_the_summary_names_sets_seeds_encoder_and_clean_images(study):
     first, second, third = study.summary().splitlines()
