@@ -44,7 +44,7 @@ _WHERE = ["pretrain", "attack", "downstream"]
 _NONE = {"robustness": "No setting has been varied yet.", "harm": "No distillation's length has been varied yet."}
 _READ = {
     "robustness": "",
-    "harm": " A line that rises in ASR spreads the backdoor, one that stays at the clean encoder's does not.",
+    "harm": " A line that rises in ASR spreads the backdoor, one that stays with the clean teacher's does not.",
 }
 _LINE, _LEAST = 0.17, 1.75  # inches: a legend's line, the lowest row of panels
 

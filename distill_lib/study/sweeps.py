@@ -7,6 +7,7 @@ import pandas
 
 from distill_lib.evaluation.cells import shared_seeds
 from distill_lib.evaluation.goals import goals
+from distill_lib.plots import draw, numbers_robustness
 from distill_lib.study.cells import DISTILLATION_COLUMNS, Cell
 from distill_lib.study.config.sweep import RECIPE, STAGES, Recipe, Sweep
 from distill_lib.study.session import Study, rows_like
@@ -15,6 +16,7 @@ from distill_lib.study.tables import word
 WHERE = ("pretrain", "attack", "downstream")
 SWEPT_COLUMNS = ("sweep", "axis", "x", "line", *DISTILLATION_COLUMNS)
 NOTHING = "This profile has no such sweep."
+USUAL = "as usual"  # a value that says nothing: the pre-training set as the source of clean images
 
 
 def named(study: Study, bases: list[Cell], name: str) -> list[Cell]:
@@ -70,6 +72,16 @@ class Sweeps:
         chosen = [sweep for sweep in self.left if sweep.name in names]
         return overview(pandas.concat(self._measure(chosen))) if chosen else NOTHING
 
+    def show(self, *names: str) -> None:
+        """Show the section's table with its panels, or its sentence, in a notebook."""
+        from IPython.display import display
+
+        before = len(self.found)
+        shown = self.section(*names)
+        display(shown)
+        if len(self.found) > before:
+            display(draw("robustness", numbers_robustness(pandas.concat(self.found[before:]))))
+
     def rows(self) -> pandas.DataFrame:
         """The rows of all sweeps, those measured that no section has asked for."""
         self._measure(list(self.left))
@@ -84,12 +96,22 @@ class Sweeps:
 
 
 def overview(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Mean ACC and ASR of each line at each value, over the seeds that every point of its sweep has, and how many."""
+    """Means of each line at each value, over the seeds that every point of its sweep has, and how many these are.
+
+    Args:
+        rows: As from `swept`.
+
+    Returns:
+        Rows: sweep and value. Columns: `acc`, `asr` and `placebo`, the ASR of another trigger, and `n` by line.
+    """
     parts = [shared_seeds(found, ["x", "line"]) for _, found in rows.groupby(["sweep", *WHERE], sort=False)]
-    shown = _apart(pandas.concat(parts).astype({"acc": float, "asr": float}))
+    shown = _apart(pandas.concat(parts).astype({"acc": float, "asr": float, "placebo_asr": float}))
     index = pandas.MultiIndex.from_frame(shown[["sweep", "x"]].drop_duplicates())
     grouped = shown.groupby(["sweep", "x", "line"], sort=False)
-    means = grouped.agg(acc=("acc", "mean"), asr=("asr", "mean"), n=("seed", "nunique")).unstack("line")
+    means = grouped.agg(
+        acc=("acc", "mean"), asr=("asr", "mean"), placebo=("placebo_asr", "mean"), n=("seed", "nunique")
+    )
+    means = means.unstack("line")
     return means.reindex(index).round(1)
 
 
@@ -112,7 +134,7 @@ def _point(study: Study, sweep: Sweep, bases: list[Cell], point: dict[str, Any])
     study.measure([cell for each in cells.values() for cell in each], point)
     rows = study.whole([each[0] for each in cells.values()], point)
     apart = [_words(sweep, key, point[key]) for key in sweep.panels]
-    about = {"sweep": _joined([sweep.name, *apart]), "axis": sweep.axis, "x": word(point[first])}
+    about = {"sweep": _joined([sweep.name, *apart]), "axis": sweep.axis, "x": word(point[first]) or USUAL}
     parts = []
     for name, each in cells.items():
         words = [sweep.words.get(name, name)]

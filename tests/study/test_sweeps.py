@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pandas
 import pytest
+from matplotlib.text import Text
 
 from distill_lib.evaluation.probes import PROBES
 from distill_lib.study import sweeps as module
@@ -101,10 +102,30 @@ def test_sections_measure_once_and_the_rest_comes_with_the_figure(study, monkeyp
     table = sweeps.section("trigger size")
     assert table["acc", "attacked"].tolist() == [6.0, 10.0]
     assert table["n", "attacked"].tolist() == [1, 1]
+    assert table["placebo", "attacked"].between(0, 100).all()  # beside the ASR: what another trigger does
     rows = sweeps.rows()
     assert calls == ["trigger size", "share of clean images"]
     assert set(rows["sweep"]) == set(calls)
     assert sweeps.rows().equals(rows)
+
+
+def test_a_section_shows_its_table_and_its_own_panels_or_a_sentence(study, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    sweeps = Sweeps(study, "robustness")
+    sweeps.show("share of clean images")
+    sweeps.show("nosuch")
+    table, figure, sentence = shown
+    assert {name for name, _ in table.index} == {"share of clean images"}
+    words = " ".join(text.get_text() for text in figure.findobj(Text)).lower()
+    assert "clean images" in words
+    assert "trigger size" not in words
+    assert sentence == NOTHING
+
+
+def test_a_value_that_says_nothing_is_called_the_usual(study):
+    rows = swept(study, Sweep("another set", "set", {"defender.source": ("", "shapes")}, ("finetune",)))
+    assert rows["x"].tolist() == ["as usual", "shapes"]
 
 
 def test_every_point_of_an_overview_is_a_mean_over_the_same_seeds(study):
