@@ -39,9 +39,11 @@ def gpu(tmp_path, monkeypatch):
 def test_every_attack_gets_its_headline_cells(gpu):
     assert gpu.profile.encoder.depth == 18
     attacked = gpu.everywhere()
-    rows = gpu.measure([*attacked, *gpu.recipe(attacked), *gpu.defence(attacked, "finetune")])
+    defended = [cell for name in ("finetune", "clean_share") for cell in gpu.defence(attacked, name)]
+    clean = [gpu.clean(cell.downstream, cell.seed, cell.attack) for cell in attacked]
+    rows = gpu.measure([*clean, *attacked, *gpu.recipe(attacked), *defended])
     assert rows["acc"].between(0, 100).all()
     assert set(rows["n_test"]) <= {86}
     sets = {("badencoder", "gtsrb"), ("badencoder", "cifar10"), ("poisoned_data", "cifar10"), ("ctrl", "cifar10")}
     assert sets <= set(zip(rows["attack"], rows["downstream"], strict=True))
-    assert len(rows) == 3 * len(attacked)
+    assert len(rows) == 5 * len(attacked)

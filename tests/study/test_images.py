@@ -106,3 +106,12 @@ def test_pictures_of_other_settings_are_other_images(tmp_path):
     more = images.under(images.profile.varied({"datafree.ood.patches.count": count}))
     assert (len(images.images("picture")), len(more.images("picture"))) == (count - 8, count)
     assert more.facts("picture").digest != images.facts("picture").digest
+
+
+def test_stl10s_unlabelled_split_is_what_an_encoder_is_pretrained_on(tmp_path):
+    pixels = torch.full((20, 3, 32, 32), 7, dtype=torch.uint8)
+    unlabelled = ImageSet("stl10", "unlabelled", pixels, torch.full((20,), -1), (), "archive")
+    profile = load_profile(TINY, {"pretrain": "stl10"})
+    images = Trapped(profile, Store(tmp_path), torch.device("cpu"), sets={("stl10", "unlabelled"): unlabelled})
+    assert torch.equal(images.pretraining.images, pixels)
+    assert images.pretraining_facts.count == 20

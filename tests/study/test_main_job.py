@@ -107,12 +107,30 @@ def test_a_target_class_without_images_is_said(profile, images, split, word):
         main_job.check(main_job.load(profile()), "cpu", None)
 
 
-def test_it_is_one_sentence_and_exit_code_2(profile, capsys):
-    assert main_module.main(["run", "--profile", profile(("share = 0.05", "share = 0.005"))]) == 2
+POISONED = ("ctrl = {", 'poisoned_data = { downstream = ["patterns"] }\nctrl = {')
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "words"),
+    [
+        ([("share = 0.05", "share = 0.005")], "", "allowed: 16 images or more"),
+        ([("shapes = 0", "shapes = 4")], "", "target class 4 of 'shapes' does not exist"),
+        (
+            [POISONED],
+            "[poisoned_data]\nrate = 0.0",
+            "a poison rate of 0.0 is not allowed; it must be above 0",
+        ),
+        ([POISONED], "[poisoned_data]\nrate = 1.5", "a poison rate of 1.5 is not allowed"),
+        ([], "[ctrl]\nrate = 0.0", "rate"),
+        ([], "[ctrl]\nrate = 1.5", "rate"),
+    ],
+)
+def test_it_is_one_sentence_and_exit_code_2(profile, capsys, changes, more, words):
+    assert main_module.main(["run", "--profile", profile(*changes, more=f"\n{more}")]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
-    assert "allowed: 16 images or more" in said.err
+    assert words in said.err
 
 
 def row(pretrain, downstream, seed=0):

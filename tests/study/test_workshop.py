@@ -17,8 +17,8 @@ from tests.study.greys import greys
 TINY = str(Path(__file__).parents[1] / "profiles" / "tiny.toml")
 SEED = 3
 ATTACKED = Cell("builtin", "badencoder", "patterns", 0, "attacked", "none", "", "", "", SEED)
-# Kinds of artefact -> the seed of the random weights that stand for what was trained.
-STAND_IN = {"pretrained": 11, "attacked": 12, "repaired": 13}
+# What was trained -> the seed of the random weights that stand for it.
+STAND_IN = {"pretrained": 11, "attacked": 12, "repaired": 13, "untrained": 14, "fine-pruned": 15}
 
 
 class Distilling:
@@ -29,7 +29,8 @@ class Distilling:
     def make(self, kind, version, config, compute):
         if kind == "distilled":
             compute(Workspace(kind, Path("nowhere"), Path("nowhere"), None))
-        return Artefact(kind, f"{kind} of {config.get('start', '')}", Path("nowhere"))
+        name = "fine-pruned" if "fine_pruning" in config else kind
+        return Artefact(kind, f"{name} of {config.get('start', '')}", Path("nowhere"))
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def given(monkeypatch):
         return []
 
     def encoder(self, artefact):
-        start = artefact.key.rpartition(" ")[2]  # repaired from random weights: another encoder than repaired from any
-        return self.fresh(STAND_IN[artefact.kind] + 10 * (start == "random"))
+        name, _, start = artefact.key.partition(" of ")
+        return self.fresh(STAND_IN[name] + 10 * (start == "random"))  # from random weights: another than from any
 
     monkeypatch.setattr(workshop, "distil", distil)
     monkeypatch.setattr(Stages, "encoder", encoder)
@@ -72,6 +73,8 @@ def same(weights, encoder):
         ("finetuned", "random", (13, SEED + FRESH_STUDENT)),
         ("clean", "warmup", (11, 23)),
         ("scratch", "copy", (23, 12)),
+        ("random", "random", (14, SEED + FRESH_STUDENT)),
+        ("pruned", "warmup", (15, 23)),
     ],
 )
 def test_each_plays_its_part(given, teacher, student, expected):
