@@ -23,7 +23,7 @@ from distill_lib.plots.summary import counts, series
 
 _WHERE = ["pretrain", "attack", "downstream"]
 _RATES = {"acc": "clean accuracy, ACC (%; not from 0)", "asr": "ASR, non-target images (%)"}
-_CEILING = ("recipe, clean teacher", "recipe, random teacher")  # no defender has these
+_CEILING = ("recipe, clean teacher", "recipe, random teacher")  # ceiling and floor
 
 
 def numbers_necessity(rows: pd.DataFrame) -> dict:
@@ -70,9 +70,9 @@ def draw_necessity(numbers: dict) -> Figure:
         ax.set_xlabel(label)
     footer(
         figure,
-        f"{interval_words(counts(groups))} Diamond: the recipe; open: teachers that no defender has; triangle: ASR of "
-        "the placebo. Time and peak memory: of all trainings that a row needs, mean over seeds, by the process that "
-        "computed them.",
+        f"{interval_words(counts(groups))} Diamond: the recipe; open: a clean and a random teacher, ceiling and floor; "
+        "triangle: ASR of the placebo. Time and peak memory: of all trainings that a row needs, mean over seeds, by "
+        "the process that computed them.",
     )
     return figure
 

@@ -103,7 +103,7 @@ def _teacher(encoder: Callable) -> Part:
     return Part(encoder, lambda budget: budget.teacher_views)
 
 
-TEACHERS = {  # no defender has the last two: the ceiling and the floor
+TEACHERS = {  # the last two are the ceiling and the floor
     "poisoned": Part(lambda stages, cell, views: _attacked(stages, cell)),
     "finetuned": _teacher(lambda stages, cell, views: repaired(stages, _attacked(stages, cell), views, cell.seed)),
     "pruned": _teacher(lambda stages, cell, views: pruned(stages, _attacked(stages, cell), views, cell.seed)),

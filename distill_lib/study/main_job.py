@@ -244,11 +244,21 @@ def about(job: MainJob, device: str | None, data_dir: Path | None) -> dict[str, 
 
 
 def headline(job: MainJob, root: Path) -> str:
-    """What a run ends with: means before and after, over the seeds and downstream sets that every line has, the paper's
-    sets that are missing, and where all is.
+    """What a run ends with: means before and after on each downstream set, over the seeds that every line has, the
+    paper's sets that are missing, and where all is.
     """
     table = tables.read(root / "results" / job.name / "distillation.csv")
     rows = [row for row in table if int(row["seed"]) < EXPLORATION_SEEDS and row["pretrain"] == job.profile.pretrain]
+    lines = [f"{job.name}: means over seeds, in percent"]
+    for attack in (job.profile.attack, *job.profile.further):
+        for name in dict.fromkeys(row["downstream"] for row in rows if row["attack"] == attack):
+            mine = [row for row in rows if (row["attack"], row["downstream"]) == (attack, name)]
+            lines += [f"{f'{attack}, {name}':38s} ACC    ASR  placebo   n", *_means(job, mine)]
+    return "\n".join([*lines, *_missing_sets(table), f"figures: figures/{job.name}/   tables: results/{job.name}/"])
+
+
+def _means(job: MainJob, rows: list[tables.Row]) -> list[str]:
+    """Lines for one attack and set."""
     recipe = job.profile.distillation
     wanted = {
         "clean encoder": {"stage": "clean"},
@@ -259,28 +269,19 @@ def headline(job: MainJob, root: Path) -> str:
             "defence": "distillation", "teacher": recipe.teacher, "student": recipe.student, "loss": recipe.loss,
         },
     }  # fmt: skip
-    lines = [f"{job.name}: means over seeds and downstream sets, in percent"]
-    for attack in (job.profile.attack, *job.profile.further):
-        lines.append(f"{attack:38s} ACC    ASR  placebo   n")
-        mine = [row for row in rows if row["attack"] == attack]
-        found_of = {label: _where(mine, where) for label, where in wanted.items()}
-        places = [{_place(row) for row in found} for found in found_of.values() if found]
-        shared = set.intersection(*places) if places else set()
-        for label, found in found_of.items():
-            found = [row for row in found if _place(row) in shared]
-            if found:
-                means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
-                lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
-    return "\n".join([*lines, *_missing_sets(table), f"figures: figures/{job.name}/   tables: results/{job.name}/"])
+    found_of = {label: _where(rows, where) for label, where in wanted.items()}
+    seeds = [{row["seed"] for row in found} for found in found_of.values() if found]
+    shared, lines = set.intersection(*seeds) if seeds else set(), []
+    for label, found in found_of.items():
+        found = [row for row in found if row["seed"] in shared]
+        if found:
+            means = [sum(float(row[c]) for row in found) / len(found) for c in ("acc", "asr", "placebo_asr")]
+            lines.append(f"{label:36s} {means[0]:5.1f}  {means[1]:5.1f}    {means[2]:5.1f} {len(found):3d}")
+    return lines
 
 
 def _where(rows: list[tables.Row], values: dict[str, str]) -> list[tables.Row]:
     return [row for row in rows if all(row[column] == value for column, value in values.items())]
-
-
-def _place(row: tables.Row) -> tuple[str, str]:
-    """What a mean runs over: only places that every line has are in it."""
-    return row["downstream"], row["seed"]
 
 
 def _missing_sets(table: list[tables.Row]) -> list[str]:
