@@ -5,7 +5,7 @@ exploration seeds. Batch and, for transformers, the learning rate are set here [
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
 from torch import Tensor
@@ -21,6 +21,7 @@ from distill_lib.distillation.nad import nad_config
 from distill_lib.errors import UsageError, choose
 from distill_lib.study.config.load import load_profile
 from distill_lib.study.config.profile import Profile
+from distill_lib.study.config.settings import Defender
 from distill_lib.study.workshop import FRESH_REPAIR, FRESH_STUDENT, FRESH_TEACHER
 from distill_lib.tools.purify.subject import Blueprint, Subject
 from distill_lib.training.loop import Schedule, Watch
@@ -48,6 +49,7 @@ class Repair:
         views: Augmented images that the whole recipe may use.
         seed: Of everything that is drawn.
         watch: Gives the watch of a stage, named in words.
+        settings: Where loss weights, optimiser and shares of the budget come from.
     """
 
     blueprint: Blueprint
@@ -55,6 +57,12 @@ class Repair:
     views: int
     seed: int
     watch: Callable[[str], Watch] = lambda stage: Watch()
+    settings: Profile = field(default_factory=tuned)
+
+    @property
+    def defender(self) -> Defender:
+        """How the budget is shared out."""
+        return replace(self.settings.defender, views=self.views)
 
     @property
     def batch(self) -> int:
@@ -63,7 +71,7 @@ class Repair:
 
     def schedule(self, views: int, views_per_image: int = VIEWS) -> Schedule:
         """As many steps as the views pay for."""
-        settings = asdict(tuned().defender.optimisation) | {"batch": self.batch}
+        settings = asdict(self.settings.defender.optimisation) | {"batch": self.batch}
         if self.blueprint.architecture.extra_tokens is not None:
             settings["lr"] = GENTLE_LR
         return Schedule(max(1, views // (self.batch * views_per_image)), **settings)
@@ -93,24 +101,24 @@ class Repair:
 
 # ---- teachers and students: (views that they cost, how they are made with so many) -----------------------------------
 
-TEACHERS: dict[str, tuple[Callable[[int], int], Callable[[Repair, int], Subject]]] = {
-    "poisoned": (lambda views: 0, lambda repair, views: repair.blueprint.suspect()),
+TEACHERS: dict[str, tuple[Callable[[Repair], int], Callable[[Repair, int], Subject]]] = {
+    "poisoned": (lambda repair: 0, lambda repair, views: repair.blueprint.suspect()),
     "finetuned": (
-        lambda views: replace(tuned().defender, views=views).teacher_views,
+        lambda repair: repair.defender.teacher_views,
         lambda repair, views: repair.finetuned(views, "fine-tuning the teacher"),
     ),
     "scratch": (
-        lambda views: replace(tuned().defender, views=views).teacher_views,
+        lambda repair: repair.defender.teacher_views,
         lambda repair, views: repair.trained(views, FRESH_TEACHER, "training a teacher afresh"),
     ),
 }
-STUDENTS: dict[str, tuple[Callable[[int], int], Callable[[Repair, int], Subject]]] = {
-    "random": (lambda views: 0, lambda repair, views: repair.blueprint.fresh(repair.seed + FRESH_STUDENT)),
+STUDENTS: dict[str, tuple[Callable[[Repair], int], Callable[[Repair, int], Subject]]] = {
+    "random": (lambda repair: 0, lambda repair, views: repair.blueprint.fresh(repair.seed + FRESH_STUDENT)),
     "warmup": (
-        lambda views: replace(tuned().defender, views=views).warmup_views,
+        lambda repair: repair.defender.warmup_views,
         lambda repair, views: repair.trained(views, FRESH_REPAIR, "warming the student up"),
     ),
-    "copy": (lambda views: 0, lambda repair, views: repair.blueprint.suspect()),
+    "copy": (lambda repair: 0, lambda repair, views: repair.blueprint.suspect()),
 }
 
 
@@ -118,10 +126,11 @@ def distillation(repair: Repair, teacher: str, student: str, loss: str) -> Subje
     """A student distilled from a teacher, as long as the views that their making has left over pay for."""
     teacher_views, make_teacher = choose("teacher", teacher, TEACHERS)
     student_views, make_student = choose("student", student, STUDENTS)
-    spent = teacher_views(repair.views), student_views(repair.views)
-    settings = tuned().distillation
+    spent = teacher_views(repair), student_views(repair)
+    settings = repair.settings.distillation
     weight = resolve(loss, settings.weights.get(loss)).weight
-    shared = {"weight": weight, "nt_xent_weight": settings.nt_xent_weight}
+    shared = {name: getattr(settings, name) for name in ("nt_xent_weight", "mixup", "cosine_weight")}
+    shared |= {"weight": weight}
     config = DistilConfig(repair.schedule(VIEWS), loss, **shared)
     schedule = repair.schedule(repair.views - sum(spent), config.views_per_image)
     pair = make_teacher(repair, spent[0]), make_student(repair, spent[1])
@@ -132,7 +141,7 @@ def distillation(repair: Repair, teacher: str, student: str, loss: str) -> Subje
 
 
 def _nad(repair: Repair) -> Subject:
-    cost = TEACHERS["finetuned"][0](repair.views)
+    cost = repair.defender.teacher_views
     teacher = repair.finetuned(cost, "fine-tuning the teacher")
     return repair.distilled(teacher, repair.blueprint.suspect(), nad_config(repair.schedule(repair.views - cost)))
 
