@@ -1,5 +1,6 @@
-"""How BadEncoder plants the backdoor: its three loss terms over the steps."""
+"""How a backdoor is planted, over the steps: BadEncoder's three loss terms, or what an attack on data leaves to see."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -12,6 +13,8 @@ TERMS = {
     "L0": (VERMILION, "-", "triggered → reference"),
     "L1": (BLUE, (0, (5, 2)), "reference stays"),
     "L2": (GREEN, (0, (1.5, 1.2)), "clean images stay"),
+    "triggered": (VERMILION, "-", "→ poisoned class"),
+    "untriggered": (GREEN, (0, (1.5, 1.2)), "→ poisoned class"),
 }
 _COLUMNS = 3
 
@@ -33,7 +36,7 @@ def numbers_injection(logs: Mapping[str, Mapping[int, Sequence[Mapping[str, floa
             }
             for seed, log in seeds.items()
             for term in TERMS
-            if log and term in log[0]
+            if log and term in log[0] and not math.isnan(float(log[0][term]))
         ]
         if lines:
             panels.append({"title": str(title), "lines": lines})
@@ -55,9 +58,10 @@ def draw_injection(numbers: dict) -> Figure:
     for position, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         _panel(ax, panel)
         if position % columns == 0:
-            ax.set_ylabel("loss term (− mean cosine)")
-    drawn = {line.get_label(): line for line in axes[0, 0].get_lines() if line.get_label() in TERMS}
-    figure.legend(drawn.values(), map(_words, drawn), loc="outside upper center", ncols=len(TERMS))
+            ax.set_ylabel("− mean cosine")
+    lines = [line for ax in axes.flat for line in ax.get_lines()]
+    drawn = {line.get_label(): line for line in lines if line.get_label() in TERMS}
+    figure.legend(drawn.values(), map(_words, drawn), loc="outside upper center", ncols=min(3, len(drawn)))
     seeds = {len({line["seed"] for line in panel["lines"]}) for panel in panels}
     many = f"n = {max(seeds)} seeds" if max(seeds) > 1 else "n = 1 seed"
     footer(figure, f"One line a seed ({many}). −1: the features point the same way; no interval is drawn.")
@@ -71,7 +75,7 @@ def alt_injection(numbers: dict) -> str:
         + ", ".join(f"{line['term']} {line['value'][0]:.2f} to {line['value'][-1]:.2f}" for line in panel["lines"][:3])
         for panel in numbers["panels"]
     ]
-    return "Lines of BadEncoder's loss terms over the steps, first to last value. " + "; ".join(parts)
+    return "Lines of minus mean cosines over the steps, first to last value. " + "; ".join(parts)
 
 
 def _panel(ax: Axes, panel: dict) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill_lib.attacks import ctrl, poisoned_data
 from distill_lib.attacks.badencoder import BadEncoderConfig, choose_references, inject
+from distill_lib.attacks.planting import planting
 from distill_lib.errors import UsageError, choose
 from distill_lib.evaluation.probes import PROBES, margins
 from distill_lib.study.config.profile import Profile
@@ -125,8 +126,9 @@ def _on_data(poison: Callable, settings: Callable[[Profile], Any], trigger: Call
         config = settings(stages.profile)
 
         def change(encoder, work: Workspace):
-            poisoned = poison_all(stages, seed)
-            return stages.pretrain(encoder, poisoned.images, seed, work), {"poisoned": len(poisoned.rows)}
+            poisoned, whole = poison_all(stages, seed), stages.pretraining
+            measure = planting(encoder, whole.images, whole.labels, config.poisoned_class, stages.trigger())
+            return stages.pretrain(encoder, poisoned.images, seed, work, measure), {"poisoned": len(poisoned.rows)}
 
         described = {"attack": stages.profile.attack, "poison": asdict(config), **stages.pretraining_settings()}
         return stages.made("attacked", seed, described, None, change, fresh=0)

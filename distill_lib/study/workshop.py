@@ -1,7 +1,7 @@
 """How any encoder is trained, named and kept: what attacks and defences are made with."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from distill_lib.study.images import Images
 from distill_lib.study.store import Artefact, Workspace
 from distill_lib.training.byol import BYOLConfig, byol
 from distill_lib.training.device import resolve_precision
-from distill_lib.training.loop import Schedule, Watch
+from distill_lib.training.loop import Measure, Schedule, Watch
 from distill_lib.training.moco import MoCoConfig, moco
 from distill_lib.training.simclr import VIEWS, SimCLRConfig, simclr
 from distill_lib.vision.augment import Augmentation
@@ -72,10 +72,14 @@ class Workshop(Images):
 
         return self.make("pretrained", {**self.common(seed), **described}, compute)
 
-    def pretrain(self, encoder: Encoder, images: Tensor, seed: int, work: Workspace) -> list[dict]:
-        """Pre-train an encoder in place; the log."""
+    def pretrain(
+        self, encoder: Encoder, images: Tensor, seed: int, work: Workspace, measure: Measure = dict
+    ) -> list[dict]:
+        """Pre-train an encoder in place; the log, with what `measure` gives at each of its points."""
         run, config = choose("pre-training algorithm", self.profile.pretraining.algorithm, PRETRAININGS)
-        return run(encoder, images, config(self._pretraining_schedule()), seed, self.watch(work))
+        return run(
+            encoder, images, config(self._pretraining_schedule()), seed, replace(self.watch(work), measure=measure)
+        )
 
     def pretraining_settings(self) -> dict[str, Any]:
         """Schedule and algorithm, for keys; SimCLR goes without saying."""

@@ -19,6 +19,7 @@ OPTIMISERS = {
         parameters, s.lr, momentum=s.momentum, weight_decay=s.weight_decay, fused=True
     ),
 }
+Measure = Callable[[], dict[str, float]]
 TOLD_S = 1.0  # seconds after which a report is due between the points of the log
 SCHEDULES = {
     "constant": lambda progress: 1.0,
@@ -79,6 +80,7 @@ class Watch:
         every_s: Seconds between checkpoints.
         log_points: Rows of the log over the whole training.
         saved: Called after each checkpoint.
+        measure: Called for each row of the log, which takes what it gives; it draws nothing and changes nothing.
     """
 
     report: Callable[[int, int, dict[str, float]], None] = lambda *_: None
@@ -86,6 +88,7 @@ class Watch:
     every_s: float = 20.0
     log_points: int = 50
     saved: Callable[[], None] = lambda: None
+    measure: Measure = dict
 
 
 def train(
@@ -103,7 +106,7 @@ def train(
         watch: Reports and checkpoints.
 
     Returns:
-        The log: rows of step, learning rate and the terms, about `watch.log_points` of them.
+        The log: rows of step, learning rate, the terms and what `watch.measure` gave, about `watch.log_points` of them.
 
     Raises:
         FloatingPointError: If the loss is found to be no finite number; so do all trainings that are made of this.
@@ -122,7 +125,7 @@ def train(
             if not math.isfinite(sum(values.values())):
                 raise FloatingPointError(f"the loss is no longer finite at step {state.step}: {values}")
         if logged:
-            state.log.append({"step": state.step, "lr": schedule.rate(state.step - 1), **values})
+            state.log.append({"step": state.step, "lr": schedule.rate(state.step - 1), **values, **watch.measure()})
         if watch.checkpoint and time.monotonic() - saved > watch.every_s:
             state.save(watch.checkpoint)
             watch.saved()

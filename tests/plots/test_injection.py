@@ -20,6 +20,19 @@ def test_the_lines_drawn_are_the_log():
     assert len(digits.get_lines()) == 3 + 1  # and the line at -1
 
 
+def test_attacks_on_data_have_terms_of_their_own_and_old_logs_none():
+    rows = [
+        {"step": 10, "nt_xent": 4.0, "triggered": -0.2, "untriggered": -0.1},
+        {"step": 20, "triggered": -0.9, "untriggered": -0.1},
+    ]
+    old = [{"step": 10, "nt_xent": 4.0, "triggered": float("nan"), "untriggered": float("nan")}]
+    numbers = numbers_injection({"shapes": LOGS["shapes"], "ctrl": {0: rows, 1: old}})
+    ctrl = draw_injection(numbers).axes[1]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in ctrl.get_lines()[:-1]}
+    assert drawn == {"triggered": [-0.2, -0.9], "untriggered": [-0.1, -0.1]}
+    assert numbers_injection({"ctrl": {1: old}})["panels"] == []
+
+
 def test_terms_are_told_apart_without_colour():
     lines = draw_injection(numbers_injection(LOGS)).axes[1].get_lines()[:3]
     assert len({(line.get_linestyle(), str(line._dash_pattern)) for line in lines}) == 3

@@ -66,10 +66,14 @@ def test_badencoder_is_given_its_shadow_images_and_references_of_the_target(stag
 
 def test_ctrl_pre_trains_on_the_poisoned_images(stages, monkeypatch):
     given = []
-    monkeypatch.setattr(Stages, "pretrain", lambda self, encoder, images, seed, work: given.append(images) or [])
+    monkeypatch.setattr(Stages, "fresh", lambda self, seed: Reader())
+    monkeypatch.setattr(
+        Stages, "pretrain", lambda self, encoder, images, seed, work, measure: given.append((images, measure())) or []
+    )
     attack = on_data(stages, "ctrl", poisoned_class=2, rate=0.05)
     made = attack.attacked(0, "greys")
-    clean, (poisoned,) = stages.pretraining, given
+    clean, ((poisoned, noted),) = stages.pretraining, given
+    assert noted == {"triggered": pytest.approx(0), "untriggered": pytest.approx(0)}  # Reader has no backdoor of CTRL's
     rows = ctrl.poison(clean.images, clean.labels, attack.profile.ctrl, 0).rows
     changed = (poisoned != clean.images).flatten(1).any(1).nonzero().flatten()
     assert torch.equal(changed, rows)

@@ -202,6 +202,15 @@ def test_the_log_and_the_reports():
     ]
 
 
+def test_the_log_takes_what_is_measured_and_the_training_nothing():
+    (plain, objective), (watched, same), asked = regression(), regression(), iter(range(100))
+    train(plain, objective, COUNT, Schedule(10, 4), 0)
+    watch = Watch(log_points=3, measure=lambda: {"asked": next(asked)})
+    log = train(watched, same, COUNT, Schedule(10, 4), 0, watch)
+    assert [(row["step"], row["asked"]) for row in log] == [(3, 0), (6, 1), (9, 2), (10, 3)]
+    assert torch.equal(plain.weight, watched.weight)
+
+
 def test_between_the_points_of_the_log_a_report_is_due_after_a_second(monkeypatch):
     now, reports = [0.0], []
     monkeypatch.setattr(loop.time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.3) or now[0])
