@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--images", metavar="FOLDER", required=True, help="clean images, 16 or more, png or jpg, without labels")
     add("--out", metavar="FILE", required=True, help="where the repaired weights go: a name that ends in .safetensors")
     add_kind(parser)
-    recipes = "recipe (a fine-tuned teacher is distilled; default), finetune, nad, bn_reset, clp, teacher/student/loss"
+    recipes = "recipe (the published one; default), finetune, fitnet, nad, bn_reset, clp, or teacher/student/loss"
     add("--recipe", metavar="NAME", default="recipe", help=recipes)
     add("--views", metavar="N", help="augmented images that the repair may use, in all (32000)")
     add("--steps", metavar="N", help="optimiser steps in all, in place of --views")

@@ -187,6 +187,16 @@ def _distillation(words: str, teacher: str, student: str, loss: str) -> Recipe:
     return Recipe(words, lambda repair: distillation(repair, teacher, student, loss), student != "copy")
 
 
+def _own(words: str) -> Recipe:
+    """The study's own recipe, with the settings that its profile froze before the test."""
+
+    def run(repair: Repair) -> Subject:
+        (own,) = tuned().recipes
+        return distillation(replace(repair, settings=tuned().varied(own.settings)), *own.cell.split("/"))
+
+    return Recipe(words, run, afresh=True)
+
+
 RECIPES: dict[str, Recipe] = {
     "recipe": _distillation(
         "the suspect is fine-tuned on the clean images; a fresh encoder, warmed up on them, learns its attention (AT)",
@@ -197,6 +207,10 @@ RECIPES: dict[str, Recipe] = {
     "finetune": Recipe(
         "the suspect goes on learning, contrastively, on the clean images",
         lambda repair: repair.finetuned(repair.views),
+    ),
+    "fitnet": _own(
+        "the suspect is fine-tuned on the clean images for half of the budget; a fresh encoder learns its feature maps "
+        "(FitNet) and nothing else"
     ),
     "nad": Recipe("NAD: the suspect learns the attention of its own fine-tuned copy", _nad),
     "bn_reset": Recipe(

@@ -40,6 +40,23 @@ def test_the_studys_recipe_is_the_default_and_pays_from_one_budget(own_weights):
     assert encoder.training is False
 
 
+def test_the_studys_own_recipe_has_the_settings_that_were_frozen(own_weights, monkeypatch):
+    stages, seen = [], {}
+    real = recipes.distil
+
+    def distil(teacher, student, images, config, seed, watch):
+        seen.update(loss=config.loss, alone=config.nt_xent_weight, weight=config.weight)
+        return real(teacher, student, images, config, seed, watch)
+
+    monkeypatch.setattr(recipes, "distil", distil)
+    work = repair(own_weights, views=640, watch=told(stages))
+    find("fitnet").run(work)
+    # Half of 640 views, two of 16 images a step; the student sees one view of an image, as it has no NT-Xent.
+    assert list(dict.fromkeys(stages)) == [("fine-tuning the teacher", 10), ("distilling with fitnet", 20)]
+    assert seen == {"loss": "fitnet", "alone": 0.0, "weight": recipes.tuned().distillation.weights["fitnet"]}
+    assert find("fitnet").afresh
+
+
 def test_finetuning_spends_all_the_views(own_weights):
     stages = []
     find("finetune").run(repair(own_weights, views=640, watch=told(stages)))
@@ -72,7 +89,7 @@ def test_it_is_the_studys_own_finetuning(own_weights):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("name", ["recipe", "finetune", "nad", "finetuned/copy/fitnet"])
+@pytest.mark.parametrize("name", ["recipe", "finetune", "fitnet", "nad", "finetuned/copy/fitnet"])
 def test_transformers_are_repaired_too(name, transformer_weights):
     work = repair(transformer_weights, "vit:3", (HALVES, HALVES))
     assert work.schedule(100).lr == recipes.GENTLE_LR
@@ -88,7 +105,7 @@ def test_what_changes_batch_norm_needs_some(name, transformer_weights):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nosuch", "unknown recipe 'nosuch'; allowed: recipe, finetune, nad, bn_reset, clp, or teacher/student/loss"),
+        ("nosuch", "unknown recipe 'nosuch'; allowed: recipe, finetune, fitnet, nad, bn_reset, clp"),
         ("a/b", "unknown recipe 'a/b'"),
         ("clean/warmup/at", "unknown teacher 'clean'; allowed: poisoned, finetuned, scratch"),
         ("finetuned/x/at", "unknown student 'x'; allowed: random, warmup, copy"),
@@ -108,7 +125,7 @@ def test_a_batch_is_no_larger_than_the_images(own_weights):
 
 
 def test_a_fresh_start_is_said():
-    assert [name for name, recipe in RECIPES.items() if recipe.afresh] == ["recipe"]
+    assert [name for name, recipe in RECIPES.items() if recipe.afresh] == ["recipe", "fitnet"]
     assert find("finetuned/random/at").afresh
     assert not find("finetuned/copy/at").afresh
 
