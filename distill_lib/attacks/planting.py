@@ -29,7 +29,7 @@ def planting(
         classes, with the trigger and without, to images of the poisoned class. Nothing is drawn at random.
     """
     own = labels == poisoned_class
-    bearers, others = images[own][:count], images[~own][:count]
+    bearers, others = (images[kind.nonzero().flatten()[:count]] for kind in (own, ~own))
 
     def measure() -> dict[str, float]:
         aim = extract(encoder, bearers)

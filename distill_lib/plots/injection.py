@@ -27,20 +27,18 @@ def numbers_injection(logs: Mapping[str, Mapping[int, Sequence[Mapping[str, floa
     """
     panels = []
     for title, seeds in logs.items():
-        lines = [
-            {
-                "term": term,
-                "seed": int(seed),
-                "step": [int(row["step"]) for row in log],
-                "value": [float(row[term]) for row in log],
-            }
-            for seed, log in seeds.items()
-            for term in TERMS
-            if log and term in log[0] and not math.isnan(float(log[0][term]))
-        ]
+        lines = [_line(term, int(seed), log) for seed, log in seeds.items() for term in TERMS]
+        lines = [line for line in lines if line["step"]]
         if lines:
             panels.append({"title": str(title), "lines": lines})
     return {"panels": panels}
+
+
+def _line(term: str, seed: int, log: Sequence[Mapping[str, float]]) -> dict:
+    """A term's values where it was noted: a training that went on from before the note has gaps."""
+    rows = [row for row in log if not math.isnan(float(row.get(term, math.nan)))]
+    steps, values = [int(row["step"]) for row in rows], [float(row[term]) for row in rows]
+    return {"term": term, "seed": seed, "step": steps, "value": values}
 
 
 @styled
@@ -70,12 +68,13 @@ def draw_injection(numbers: dict) -> Figure:
 
 def alt_injection(numbers: dict) -> str:
     """The figure in words, with the last values."""
-    parts = [
-        f"{panel['title']}: "
-        + ", ".join(f"{line['term']} {line['value'][0]:.2f} to {line['value'][-1]:.2f}" for line in panel["lines"][:3])
-        for panel in numbers["panels"]
-    ]
-    return "Lines of minus mean cosines over the steps, first to last value. " + "; ".join(parts)
+    parts = []
+    for panel in numbers["panels"]:
+        seed = panel["lines"][0]["seed"]
+        lines = [line for line in panel["lines"] if line["seed"] == seed]
+        said = ", ".join(f"{line['term']} {line['value'][0]:.2f} to {line['value'][-1]:.2f}" for line in lines)
+        parts.append(f"{panel['title']}: {said} (seed {seed})")
+    return "Lines of minus mean cosines over the steps, first to last value of one seed. " + "; ".join(parts)
 
 
 def _panel(ax: Axes, panel: dict) -> None:

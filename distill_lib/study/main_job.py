@@ -252,8 +252,8 @@ def headline(job: MainJob, root: Path) -> str:
     lines = [f"{job.name}: means over seeds, in percent"]
     for attack in (job.profile.attack, *job.profile.further):
         for name in dict.fromkeys(row["downstream"] for row in rows if row["attack"] == attack):
-            mine = [row for row in rows if (row["attack"], row["downstream"]) == (attack, name)]
-            lines += [f"{f'{attack}, {name}':38s} ACC    ASR  placebo   n", *_means(job, mine)]
+            means = _means(job, [row for row in rows if (row["attack"], row["downstream"]) == (attack, name)])
+            lines += [f"{f'{attack}, {name}':38s} ACC    ASR  placebo   n", *means] if means else []
     return "\n".join([*lines, *_missing_sets(table), f"figures: figures/{job.name}/   tables: results/{job.name}/"])
 
 

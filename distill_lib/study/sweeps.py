@@ -1,6 +1,7 @@
 """What is measured beside the main table: sweeps of the profile, and its own recipes."""
 
 import json
+from fnmatch import fnmatch
 from typing import Any
 
 import pandas
@@ -54,45 +55,47 @@ class Sweeps:
 
     def __init__(self, study: Study, figure: str):
         self.study = study
-        self.left = [sweep for sweep in study.profile.sweeps if sweep.figure == figure]
-        self.found = [pandas.DataFrame(columns=list(SWEPT_COLUMNS))]
+        self.all = [sweep for sweep in study.profile.sweeps if sweep.figure == figure]
+        self.found: dict[int, pandas.DataFrame] = {}  # by place in `all`: several attacks' sweeps share a name
 
     def plan(self) -> pandas.DataFrame:
         """What there is to measure, a row a sweep."""
         attack = self.study.profile.attack
-        rows = [(s.name, s.attack or attack, _values(s.vary), _values(s.fixed), ", ".join(s.cells)) for s in self.left]
+        rows = [(s.name, s.attack or attack, _values(s.vary), _values(s.fixed), ", ".join(s.cells)) for s in self.all]
         return pandas.DataFrame(rows, columns=["sweep", "attack", "vary", "fixed", "cells"])
 
     def prepare(self) -> None:
         """Make what all sweeps take, several cells at once, before section after section is looked at."""
-        self.study.prepare([each for sweep in self.left for each in wanted(self.study, sweep)])
+        self.study.prepare([each for sweep in self.all for each in wanted(self.study, sweep)])
 
     def section(self, *names: str) -> pandas.DataFrame | str:
-        """Measure the sweeps of these names; means over seeds by value and line. A sentence where there are none."""
-        chosen = [sweep for sweep in self.left if sweep.name in names]
-        return overview(pandas.concat(self._measure(chosen))) if chosen else NOTHING
+        """Measure the sweeps of these names (`*`: any end); means by value and line. A sentence where there is none."""
+        found = self._named(names)
+        return overview(pandas.concat(found)) if found else NOTHING
 
     def show(self, *names: str) -> None:
         """Show the section's table with its panels, or its sentence, in a notebook."""
         from IPython.display import display
 
-        before = len(self.found)
-        shown = self.section(*names)
-        display(shown)
-        if len(self.found) > before:
-            display(draw("robustness", numbers_robustness(pandas.concat(self.found[before:]))))
+        display(self.section(*names))
+        if found := self._named(names):
+            display(draw("robustness", numbers_robustness(pandas.concat(found))))
 
     def rows(self) -> pandas.DataFrame:
         """The rows of all sweeps, those measured that no section has asked for."""
-        self._measure(list(self.left))
-        found = [each for each in self.found if len(each)]
-        return pandas.concat(found, ignore_index=True) if found else self.found[0]
+        found = [self._measured(place) for place in range(len(self.all))]
+        none = pandas.DataFrame(columns=list(SWEPT_COLUMNS))
+        return pandas.concat(found, ignore_index=True) if found else none
 
-    def _measure(self, chosen: list[Sweep]) -> list[pandas.DataFrame]:
-        rows = [swept(self.study, sweep) for sweep in chosen]
-        self.left = [sweep for sweep in self.left if sweep not in chosen]
-        self.found += rows
-        return rows
+    def _named(self, names: tuple[str, ...]) -> list[pandas.DataFrame]:
+        """The rows of the sweeps whose name is one of these, or begins with one that ends in `*`."""
+        places = [at for at, sweep in enumerate(self.all) if any(fnmatch(sweep.name, name) for name in names)]
+        return [self._measured(place) for place in places]
+
+    def _measured(self, place: int) -> pandas.DataFrame:
+        if place not in self.found:
+            self.found[place] = swept(self.study, self.all[place])
+        return self.found[place]
 
 
 def overview(rows: pandas.DataFrame) -> pandas.DataFrame:

@@ -33,6 +33,13 @@ def test_attacks_on_data_have_terms_of_their_own_and_old_logs_none():
     assert numbers_injection({"ctrl": {1: old}})["panels"] == []
 
 
+def test_a_training_that_went_on_from_an_old_log_is_drawn_from_where_it_was_noted():
+    nan = float("nan")
+    rows = [{"step": 10, "nt_xent": 4.0, "triggered": nan}, {"step": 20, "nt_xent": 3.9, "triggered": -0.5}]
+    ((line,),) = [panel["lines"] for panel in numbers_injection({"ctrl": {0: rows}})["panels"]]
+    assert (line["term"], line["step"], line["value"]) == ("triggered", [20], [-0.5])
+
+
 def test_terms_are_told_apart_without_colour():
     lines = draw_injection(numbers_injection(LOGS)).axes[1].get_lines()[:3]
     assert len({(line.get_linestyle(), str(line._dash_pattern)) for line in lines}) == 3
@@ -44,4 +51,5 @@ def test_no_log_is_said(logs):
 
 
 def test_the_alt_text_says_where_the_terms_end():
-    assert "L0 -0.10 to -0.90" in alt_injection(numbers_injection(LOGS))
+    words = alt_injection(numbers_injection(LOGS))
+    assert "shapes: L0 -0.10 to -0.90, L1 -0.90 to -0.90, L2 -0.80 to -0.80 (seed 0); digits: " in words

@@ -65,8 +65,10 @@ def test_badencoder_is_given_its_shadow_images_and_references_of_the_target(stag
 
 
 def test_ctrl_pre_trains_on_the_poisoned_images(stages, monkeypatch):
-    given = []
+    given, asked = [], []
     monkeypatch.setattr(Stages, "fresh", lambda self, seed: Reader())
+    real = backdoors.planting
+    monkeypatch.setattr(backdoors, "planting", lambda *known: asked.append(known) or real(*known))
     monkeypatch.setattr(
         Stages, "pretrain", lambda self, encoder, images, seed, work, measure: given.append((images, measure())) or []
     )
@@ -74,6 +76,11 @@ def test_ctrl_pre_trains_on_the_poisoned_images(stages, monkeypatch):
     made = attack.attacked(0, "greys")
     clean, ((poisoned, noted),) = stages.pretraining, given
     assert noted == {"triggered": pytest.approx(0), "untriggered": pytest.approx(0)}  # Reader has no backdoor of CTRL's
+    ((encoder, images, labels, poisoned_class, trigger),) = asked
+    assert isinstance(encoder, Reader)
+    assert torch.equal(images, clean.images)
+    assert torch.equal(labels, clean.labels)
+    assert (poisoned_class, trigger) == (2, attack.trigger())
     rows = ctrl.poison(clean.images, clean.labels, attack.profile.ctrl, 0).rows
     changed = (poisoned != clean.images).flatten(1).any(1).nonzero().flatten()
     assert torch.equal(changed, rows)

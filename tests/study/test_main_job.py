@@ -133,9 +133,31 @@ def test_it_is_one_sentence_and_exit_code_2(profile, capsys, changes, more, word
     assert words in said.err
 
 
-def row(pretrain, downstream, seed=0):
+def row(pretrain, downstream, seed=0, **more):
     cell = {"pretrain": pretrain, "attack": "badencoder", "downstream": downstream, "stage": "attacked", "seed": seed}
-    return {**cell, "defence": "none", "target": 0, "acc": 50.0, "asr": 90.0, "placebo_asr": 1.0}
+    return {**cell, "defence": "none", "target": 0, "acc": 50.0, "asr": 90.0, "placebo_asr": 1.0, **more}
+
+
+def told(job, folder, rows):
+    tables.merge(folder / "results" / "tiny" / "distillation.csv", rows, DISTILLATION_COLUMNS, folder / "runs")
+    return main_job.headline(job, folder).splitlines()
+
+
+def test_a_run_ends_with_a_block_a_set_over_the_seeds_that_each_of_its_lines_has(profile, tmp_path):
+    job, tuned = main_job.load(profile()), {"stage": "defended", "defence": "finetune", "asr": 10.0}
+    where = job.profile.pretrain
+    said = told(job, tmp_path, [
+        *(row(where, "shapes", seed, acc=50.0 + seed) for seed in (0, 1, 2)),
+        *(row(where, "shapes", seed, acc=40.0 + 2 * seed, **tuned) for seed in (1, 2)),
+        row(where, "patterns", 0), row(where, "digits", 0), row(where, "digits", 1, **tuned),
+    ])  # fmt: skip
+    assert [line.split() for line in said[1:-2]] == [
+        ["badencoder,", "patterns", "ACC", "ASR", "placebo", "n"],
+        ["attacked", "50.0", "90.0", "1.0", "1"],
+        ["badencoder,", "shapes", "ACC", "ASR", "placebo", "n"],
+        ["attacked", "51.5", "90.0", "1.0", "2"],
+        ["fine-tuned", "43.0", "10.0", "1.0", "2"],
+    ]  # nothing on digits: no seed has both of its lines
 
 
 @pytest.mark.parametrize(
@@ -149,7 +171,5 @@ def row(pretrain, downstream, seed=0):
 )
 def test_a_run_says_which_of_the_papers_sets_it_lacks(profile, tmp_path, rows, missing):
     job = main_job.load(profile())
-    path = tmp_path / "results" / "tiny" / "distillation.csv"
-    tables.merge(path, [row(*each) for each in rows], DISTILLATION_COLUMNS, tmp_path / "runs")
-    said = [line for line in main_job.headline(job, tmp_path).splitlines() if "paper" in line]
+    said = [line for line in told(job, tmp_path, [row(*each) for each in rows]) if "paper" in line]
     assert said == ([f"of the paper's data sets not measured: {missing}"] if missing else [])

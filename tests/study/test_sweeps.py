@@ -104,6 +104,10 @@ def test_sections_measure_once_and_the_rest_comes_with_the_figure(study, monkeyp
     assert table["n", "attacked"].tolist() == [1, 1]
     assert table["placebo", "attacked"].between(0, 100).all()  # beside the ASR: what another trigger does
     rows = sweeps.rows()
+    assert sweeps.section("trigger size").equals(table)  # a cell that is run again shows what it showed
+    assert sweeps.section("trigger*", "share*").index.get_level_values(0).unique().tolist() == [
+        "trigger size", "share of clean images",
+    ]  # fmt: skip
     assert calls == ["trigger size", "share of clean images"]
     assert set(rows["sweep"]) == set(calls)
     assert sweeps.rows().equals(rows)

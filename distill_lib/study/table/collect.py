@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from distill_lib.plots import numbers_acc_asr, numbers_headline
 from distill_lib.study import main_job, manifest, notebooks
 from distill_lib.study.session import Study, on_seeds, open_stages
 from distill_lib.study.stages import Stages
@@ -13,6 +14,9 @@ from distill_lib.study.table.fill import identity
 from distill_lib.study.table.table import ROOT
 from distill_lib.study.table.wants import WANTS, Found, Want
 
+# Figures of every row there is: they say what the table says, however many of its rows are there.
+OF_ALL_ROWS = {"acc_asr": numbers_acc_asr, "headline": numbers_headline}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -20,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """File the rows and say how many measurements are missing; 0."""
+    """File the rows, draw the figures of the whole table, and say how many measurements are missing; 0."""
     seeds, data_dir = seeds_and_folder(args)
     study, there, missing = collect(args.source, seeds, args.device, data_dir)
     said = study.finish()
@@ -28,6 +32,9 @@ def main(args: argparse.Namespace) -> int:
         about = main_job.about(main_job.load(args.source), args.device, data_dir)
         where = study.root, study.stages.store.root, study.profile.name
         manifest.keep(*where, about, [], _seeds(there))
+        table = study.table()
+        for kind, numbers in OF_ALL_ROWS.items():
+            study.figure(kind, numbers(table))
     print(f"{said} {len(there)} measurements are in the store, {len(missing)} are not.")
     return 0
 

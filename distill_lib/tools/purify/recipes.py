@@ -187,11 +187,11 @@ def _distillation(words: str, teacher: str, student: str, loss: str) -> Recipe:
     return Recipe(words, lambda repair: distillation(repair, teacher, student, loss), student != "copy")
 
 
-def _own(words: str) -> Recipe:
-    """The study's own recipe, with the settings that its profile froze before the test."""
+def _own(cell: str, words: str) -> Recipe:
+    """One of the study's own recipes, with the settings that its profile froze before the test."""
 
     def run(repair: Repair) -> Subject:
-        (own,) = tuned().recipes
+        own = next(each for each in tuned().recipes if each.cell == cell)
         return distillation(replace(repair, settings=tuned().varied(own.settings)), *own.cell.split("/"))
 
     return Recipe(words, run, afresh=True)
@@ -209,8 +209,9 @@ RECIPES: dict[str, Recipe] = {
         lambda repair: repair.finetuned(repair.views),
     ),
     "fitnet": _own(
+        "finetuned/random/fitnet",
         "the suspect is fine-tuned on the clean images for half of the budget; a fresh encoder learns its feature maps "
-        "(FitNet) and nothing else"
+        "(FitNet) and nothing else",
     ),
     "nad": Recipe("NAD: the suspect learns the attention of its own fine-tuned copy", _nad),
     "bn_reset": Recipe(

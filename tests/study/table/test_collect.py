@@ -3,6 +3,10 @@
 import json
 from types import SimpleNamespace
 
+import pandas
+
+from distill_lib.plots import files, numbers_acc_asr
+from distill_lib.plots.summary import plain
 from distill_lib.study import tables
 from distill_lib.study.table import collect as subject
 
@@ -33,6 +37,9 @@ def test_what_is_there_is_filed_and_nothing_is_made(filled, monkeypatch, capsys)
     manifest = json.loads((filled.runs.parent / "results" / "tiny" / "manifest.json").read_text())
     assert {study: list(seeds) for study, seeds in manifest["by_seed"].items()} == {"distillation": ["0"]}
     assert manifest["jobs"] == {}
+    table = pandas.read_csv(filled.runs.parent / "results" / "tiny" / "distillation.csv", keep_default_na=False)
+    _, drawn, _ = files.read(filled.runs.parent / "figures" / "tiny" / "acc_asr.json")
+    assert drawn == plain(numbers_acc_asr(table))  # a figure of the whole table never lags behind it
 
 
 def test_an_empty_store_gives_no_row(table, monkeypatch, capsys):

@@ -55,6 +55,9 @@ def test_the_studys_own_recipe_has_the_settings_that_were_frozen(own_weights, mo
     assert list(dict.fromkeys(stages)) == [("fine-tuning the teacher", 10), ("distilling with fitnet", 20)]
     assert seen == {"loss": "fitnet", "alone": 0.0, "weight": recipes.tuned().distillation.weights["fitnet"]}
     assert find("fitnet").afresh
+    # `distillation` reads its settings from these two tables: any other would be left out without a word.
+    (frozen,) = [each for each in recipes.tuned().recipes if each.cell == "finetuned/random/fitnet"]
+    assert {key.partition(".")[0] for key in frozen.settings} == {"distillation", "defender"}
 
 
 def test_finetuning_spends_all_the_views(own_weights):
