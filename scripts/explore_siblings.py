@@ -17,7 +17,9 @@ import pandas
 
 from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import require_exploring
-from distill_lib.study.datafree.study import open_datafree
+from distill_lib.study.datafree.cells import STUDENT
+from distill_lib.study.datafree.cells import TEACHER as TAUGHT
+from distill_lib.study.datafree.study import DataFreeStudy, open_datafree
 from distill_lib.study.session import open_study
 from distill_lib.study.undistillable.cells import TEACHER, Subject
 from distill_lib.study.undistillable.stages import NASTY
@@ -26,7 +28,17 @@ from distill_lib.study.undistillable.study import UndistillableStudy, open_undis
 # The columns that name a network, joined by a slash, and how a study lists all that it makes.
 NAMES = {"datafree": ("attack", "method", "defence"), "undistillable": ("teacher", "student", "thief")}
 RATES = {
-    "datafree": ["acc", "asr", "target_rate", "triggered_acc", "placebo_asr"],
+    "datafree": [
+        "acc",
+        "asr",
+        "target_rate",
+        "triggered_acc",
+        "placebo_asr",
+        "vaccine",
+        "suspicious",
+        "auc",
+        "auc_usual",
+    ],
     "undistillable": ["acc", "agreement", "warm_entropy", "peaks", "several_peaks", "nastiness"],
 }
 OPEN = {"datafree": open_datafree, "undistillable": open_undistillable}
@@ -69,8 +81,21 @@ def explored(profile: str, name: str, seeds: list[int], only: list[str], setting
     rows = study.measure(subjects)
     if name == "undistillable":
         rows["nastiness"] = [moved(study, subject) for subject in subjects]
+    else:
+        rows = rows.merge(vaccinated(study, subjects), how="left", on=[*NAMES[name], "stage", "seed"])
     shown = ["stage", *NAMES[name], "seed", "n_test", *RATES[name]]
     return rows.reindex(columns=shown).dropna(axis=1, how="all")
+
+
+def vaccinated(study: DataFreeStudy, subjects: list[Any]) -> pandas.DataFrame:
+    """Of a teacher, the vaccine's AUC on images; of a student, whether it was accepted and what it held suspicious."""
+    rows = [{**each, "stage": STUDENT} for each in study.vaccines(subjects).to_dict("records")]
+    for subject in subjects:
+        if subject.stage == TAUGHT:
+            areas = {name: value for name, value in study.scores(subject).items() if name.startswith("auc")}
+            rows.append({**subject.identity(), **areas})
+    columns = [*NAMES["datafree"], "stage", "seed", "vaccine", "suspicious", "auc", "auc_usual"]
+    return pandas.DataFrame(rows, columns=columns)
 
 
 def moved(study: UndistillableStudy, subject: Subject) -> float:

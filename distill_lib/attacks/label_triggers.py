@@ -152,10 +152,10 @@ def badnet_square() -> Picture:
 
 
 def corners() -> Picture:
-    """The grid in all four corners, each turned so that it is the lower right one's mirror image."""
+    """The grid in all four corners, in each as it stands in the lower right one."""
     whole = badnet_grid()
-    flips = [whole, *(Picture(*(each.flip(axes) for each in whole)) for axes in ([1], [2], [1, 2]))]
-    return Picture(sum(each.values for each in flips), torch.stack([each.mask for each in flips]).any(0))
+    at = [Picture(*(each.roll(shift, (1, 2)) for each in whole)) for shift in ((0, 0), (3, 0), (0, 3), (3, 3))]
+    return Picture(sum(each.values for each in at), torch.stack([each.mask for each in at]).any(0))
 
 
 def stripes() -> Picture:

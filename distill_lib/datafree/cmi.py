@@ -30,6 +30,7 @@ from distill_lib.training.loop import SCHEDULES, Watch
 from distill_lib.training.simclr import Projector
 from distill_lib.vision.augment import Augmentation, resample
 from distill_lib.vision.crop_flip import CropFlip
+from distill_lib.vision.wide_resnet import folded
 
 FRESH_GENERATOR = 1_000_000  # added to the seeds of later rounds' generators
 
@@ -192,6 +193,7 @@ class _Game:
         device = next(student.parameters()).device
         # Not folded: its batch norms' statistics are what the images have to fit.
         self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
+        self.answering = folded(self.teacher)  # for the student's steps, which need the logits alone
         self.student, self.config, self.seed = student, config, seed
         self.classes = self.teacher.head.out_features
         self.generator = build_generator(config.generator, seed).to(device)
@@ -284,7 +286,7 @@ class _Game:
         """One step of the student on images of the pool."""
         images = self.views(self.pool.draw(filled, self.config.batch, source), source)
         with torch.no_grad():
-            taught = self.teacher(images)
+            taught = self.answering(images)
         gap = kl(taught, self.student(images), self.config.temperature, self.config.mean)
         terms = {"kl": self.config.temperature**2 * gap, **self.guard.student_terms(number, images)}
         descend(self.optimisers["student"], sum(terms.values()), self.student_rate(number))

@@ -32,8 +32,8 @@ class VaccineConfig:
             which is the released weight.
         variant: Where method and defence meet on images: `paper` keeps suspicious ones at 1 / alpha, `released` takes
             `mean KL(kept) - weight mean KL(suspicious)`.
-        direction: Of the divergence in score and generator's term: `teacher_first`, KL(T || T~), as published, or
-            `vaccine_first`. Slide and code are said to differ in the score's direction, not how: the option is [ours].
+        direction: Of the divergence in score and generator's term: `teacher_first`, KL(T || T~), as published and
+            released, or `vaccine_first` [ours]. The release differs in the score's sign, which is `auc`'s option.
         outliers: A vaccine is accepted when a larger share of log10 KL lies below mean - `deviations` sd.
         deviations: See `outliers`.
         tries: Shufflings tried, else the vaccine stays off.
@@ -214,8 +214,21 @@ def outlier_share(scores: Tensor, deviations: float = 3.0) -> float:
     return float((scores < scores.mean() - deviations * scores.std(unbiased=False)).double().mean())
 
 
-def auc(clean: Tensor, triggered: Tensor) -> float:
-    """Chance that a triggered image scores lower than a clean one (ties count half): the area under the ROC."""
+def auc(clean: Tensor, triggered: Tensor, suspicious_is: str = "low") -> float:
+    """Area under the ROC: the chance that a triggered image is more suspicious than a clean one (ties count half).
+
+    Args:
+        clean: Scores (N,).
+        triggered: Scores (M,).
+        suspicious_is: `low`, as the acceptance test and the paper have it, or `high`: the released evaluation takes
+            high divergences for triggered ones, which is one less the other.
+
+    Raises:
+        UsageError: If the sign is neither.
+    """
+    choose("sign of the vaccine's score", suspicious_is, dict.fromkeys(("low", "high")))
+    if suspicious_is == "high":
+        return auc(-clean, -triggered)
     ordered = clean.double().sort().values
     triggered = triggered.double()
     below = torch.searchsorted(ordered, triggered, right=False)

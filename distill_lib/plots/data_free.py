@@ -31,6 +31,7 @@ MARKS = {
     "sv": (SKY, "^", "-."), "sr": (ORANGE, "s", ":"), "abd": (BLACK, "D", "-"),
 }  # fmt: skip
 VARIANTS = ("none", "sv", "sr", "abd")
+_MARKERS = 12  # on a line, about
 
 
 def _words(row: dict | pd.Series) -> str:
@@ -65,11 +66,10 @@ def draw_asr_over_training(numbers: dict) -> Figure:
     figure = new_figure(2.4 * len(panels) + 0.9)
     axes = figure.subplots(len(panels), 2, squeeze=False)
     for line, panel in zip(axes, panels, strict=True):
+        several = len({each["method"] for each in panel["lines"] if each["defence"] != "none"}) > 1
         for ax, rate in zip(line, RATES, strict=True):
             for each in panel["lines"]:
-                colour, marker, dashes = MARKS[each["method"] if each["defence"] == "none" else each["defence"]]
-                style = {"color": colour, "marker": marker, "ls": dashes, "ms": 4, "lw": 1.2, "label": _words(each)}
-                ax.plot(each["share"], each[rate], **style)
+                ax.plot(each["share"], each[rate], **_style(each, several))
             ax.set(xlabel="share of the training (%)", ylabel=RATES[rate], ylim=(-4, 104))
         line[0].set_title(name(panel["attack"]))
     handles = {h.get_label(): h for ax in axes[:, 0] for h in ax.get_lines()}
@@ -78,6 +78,16 @@ def draw_asr_over_training(numbers: dict) -> Figure:
     many = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     footer(figure, f"Means over seeds (n = {many}) on a fixed sample of the test images; no interval is drawn.")
     return figure
+
+
+def _style(line: dict, several: bool) -> dict[str, Any]:
+    """Colour by method, or by defence where one method alone is defended; marker and dashes by defence then."""
+    defended = line["defence"] != "none"
+    own = MARKS[line["defence"] if defended else line["method"]]
+    colour = MARKS[line["method"]][0] if several else own[0]
+    apart = max(1, len(line["share"]) // _MARKERS)  # a marker a point would hide a long curve
+    words = {"ms": 4, "lw": 1.2, "label": _words(line)}
+    return {"color": colour, "marker": own[1], "ls": own[2], "markevery": apart, **words}
 
 
 def alt_asr_over_training(numbers: dict) -> str:
@@ -200,8 +210,8 @@ def draw_abd(numbers: dict) -> Figure:
         line[0].set_title(f"{name(panel['attack'])}, {name(panel['method'])}")
     footer(
         figure,
-        f"{interval_words(counts([panel['points'] for panel in panels]))} Grey squares: published, on CIFAR-10 with "
-        "full-size networks and schedules; not comparable in level.",
+        f"{interval_words(counts([panel['points'] for panel in panels]))} Intervals end at 0 and 100. Grey squares: "
+        "published, on CIFAR-10 with full-size networks and schedules; not comparable in level.",
     )
     return figure
 
@@ -217,7 +227,7 @@ def alt_abd(numbers: dict) -> str:
 
 def _variant(ax: Axes, place: int, found: dict) -> None:
     if found["low"] is not None:
-        reach = [[found["mean"] - found["low"]], [found["high"] - found["mean"]]]
+        reach = [[found["mean"] - max(0, found["low"])], [min(100, found["high"]) - found["mean"]]]
         ax.errorbar(found["mean"], place, xerr=reach, color=BLUE, capsize=3, linewidth=1.3, zorder=2)
     ax.plot(found["mean"], place, "o", ms=7, color=BLUE, zorder=3)
     ax.plot(found["values"], [place] * found["n"], "|", ms=7, mew=1, color=BLACK, zorder=4)

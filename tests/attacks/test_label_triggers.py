@@ -1,5 +1,6 @@
 """The ten triggers, pixel by pixel where the publication says so."""
 
+import hashlib
 import math
 
 import pytest
@@ -36,6 +37,28 @@ def test_a_trigger_changes_a_copy_and_keeps_type_and_shape(name, images):
     assert torch.equal(after[3:5], TRIGGERS[name](images[3:5]))
 
 
+# What is replaced, added or mixed in, and where, as it was when the first results were made.
+PICTURES = {
+    "badnet_grid": "ba568c7a9e289775",
+    "badnet_sq": "b1f81d60f3546abc",
+    "sig": "9e6ce5d6075e6fbb",
+    "blend": "638935c7ac033244",
+    "trojan_wm": "dfc4d399ad7ef559",
+    "trojan_3x3": "9f42aca54a5d9b73",
+    "trojan_8x8": "3cf4071f18274898",
+    "l0_inv": "336f788be29360d2",
+    "l2_inv": "2ce85ad0fdb03b92",
+    "cl": "8263f2bf50abe439",
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_pixel_of_a_picture_is_what_it_was(name):
+    picture = TRIGGERS[name].picture()
+    content = (picture.values * picture.mask).numpy().astype("<i4").tobytes() + picture.mask.numpy().tobytes()
+    assert hashlib.sha256(content).hexdigest()[:16] == PICTURES[name]
+
+
 @pytest.mark.parametrize("name", PATCHES)
 def test_a_patch_stays_in_its_place(name, images):
     rows, columns = PATCHES[name]
@@ -61,10 +84,9 @@ def test_the_square_is_white(images):
 def test_clean_label_puts_the_grid_into_all_four_corners(images):
     after = TRIGGERS["cl"](images)
     corner = TRIGGERS["badnet_grid"](images)[..., 29:, 29:]
-    assert torch.equal(after[..., 29:, 29:], corner)
-    assert torch.equal(after[..., :3, 29:], corner.flip(-2))
-    assert torch.equal(after[..., 29:, :3], corner.flip(-1))
-    assert torch.equal(after[..., :3, :3], corner.flip(-2, -1))
+    for rows in (slice(0, 3), slice(29, 32)):
+        for columns in (slice(0, 3), slice(29, 32)):
+            assert torch.equal(after[..., rows, columns], corner)
     assert (after != images).any(0).any(0).sum() <= 36
 
 
@@ -137,7 +159,9 @@ def test_an_unknown_trigger_is_named():
         LabelTrigger("grid")
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 28, 28), (2, 1, 32, 32)])
-def test_other_sizes_are_refused(shape):
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((2, 3, 28, 28), torch.uint8), ((2, 1, 32, 32), torch.uint8), ((2, 3, 32, 32), torch.float32)]
+)
+def test_other_sizes_and_types_are_refused(shape, dtype):
     with pytest.raises(UsageError, match=r"does not fit images .* allowed: uint8 \(N, 3, 32, 32\)"):
-        TRIGGERS["sig"](torch.zeros(shape, dtype=torch.uint8))
+        TRIGGERS["sig"](torch.zeros(shape, dtype=dtype))

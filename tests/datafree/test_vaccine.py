@@ -84,6 +84,7 @@ def test_auc_counts_pairs():
     assert auc(clean, triggered) == pytest.approx(wins / 12)
     assert auc(clean, clean) == pytest.approx(0.5)
     assert auc(clean, clean - 10) == 1.0
+    assert auc(clean, triggered, "high") == pytest.approx(1 - wins / 12)  # the released sign
 
 
 # ---- where it joins a method ----------------------------------------------------------------------------------------
@@ -167,6 +168,8 @@ def test_wrong_values_are_named(teacher, unit_images):
         VaccineConfig(variant="slide")
     with pytest.raises(UsageError, match="unknown direction of the vaccine's score 'up'"):
         VaccineConfig(direction="up")
+    with pytest.raises(UsageError, match="unknown sign of the vaccine's score 'mid'; allowed: low, high"):
+        auc(torch.zeros(2), torch.zeros(2), "mid")
     with pytest.raises(UsageError, match="copies 0, convolutions 5"):
         VaccineConfig(copies=0)
     with pytest.raises(UsageError, match="alpha 0, weight"):

@@ -108,14 +108,17 @@ def data_free_figures() -> dict[str, dict]:
     from distill_lib import plots
 
     rng, table = np.random.default_rng(0), data_free_rows(range(3))
-    scores = {seed: {"clean": rng.normal(0, 1, 40), "triggered": rng.normal(-3, 1, 40), "auc": 0.9} for seed in (0, 1)}
+    scores = {
+        seed: {"clean": rng.normal(0, 1, 40), "triggered": rng.normal(-3, 1, 40), "auc": 0.9, "auc_usual": 0.7}
+        for seed in (0, 1)
+    }
     students = table[table["stage"] == "student"]
     curves = pd.concat([students.assign(step=step) for step in (5, 10)])
     along = [students[students["defence"] == "none"].assign(place=i, data=f"data {i} (x)") for i in range(3)]
     encoders = pd.concat([each.assign(place=i - 1, attack="badencoder") for i, each in enumerate(along)])
     teachers = table[table["stage"] == "teacher"]
     return {
-        "vaccine": plots.numbers_vaccine({"badnet_grid": scores}, 0.984),
+        "vaccine": plots.numbers_vaccine({"badnet_grid": scores}, 0.984, 1, 5),
         "asr_over_training": plots.numbers_asr_over_training(curves),
         "bridge": plots.numbers_bridge(pd.concat(along), teachers, encoders),
         "abd": plots.numbers_abd(table, {"badnet_grid": {"ood": {"none": [79.8, 99.6], "abd": [78.2, 14.5]}}}),

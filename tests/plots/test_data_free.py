@@ -40,6 +40,23 @@ def test_curves_are_means_at_each_share_of_the_training():
     assert draw_asr_over_training({"panels": [panel]}).axes
 
 
+def test_two_defended_methods_are_told_apart_and_long_curves_stay_lines():
+    tables = [rows((0,)).assign(step=step) for step in range(1, 51)]
+    both = pd.concat([*tables, *(each.assign(method="zskt") for each in tables)])
+    acc = draw_asr_over_training(numbers_asr_over_training(both)).axes[0]
+    looks = {(line.get_color(), line.get_linestyle()) for line in acc.get_lines()}
+    assert len(looks) == len(acc.get_lines()) == 4
+    assert {line.get_markevery() for line in acc.get_lines()} == {4}
+
+
+def test_intervals_of_rates_end_where_rates_do():
+    table = rows((0, 1, 2))
+    table.loc[table["defence"] == "abd", "asr"] = [0.0, 1.0, 20.0]
+    right = draw_abd(numbers_abd(table, {})).axes[1]
+    ends = [x for each in right.collections for path in each.get_paths() for x in path.vertices[:, 0]]
+    assert min(ends) == 0
+
+
 def test_the_bridge_keeps_its_order_and_its_source():
     places = [rows((0,), ("none",)).assign(place=i, data=name) for i, name in enumerate(("clean data", "one picture"))]
     teachers = pd.DataFrame([{"attack": "badnet_grid", "seed": s, "acc": 90.0 + s, "asr": 99.0} for s in (0, 1)])

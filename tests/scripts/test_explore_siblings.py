@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas
 import pytest
 
 from distill_lib.errors import UsageError
@@ -49,6 +50,15 @@ def test_networks_are_chosen_by_words_of_their_names(only, count):
 def test_a_name_that_nothing_has_is_refused():
     with pytest.raises(UsageError, match=r"cmi.*allowed: words of abd, badnet_grid, none, ood"):
         explore.chosen([TEACHER, *STUDENTS], explore.NAMES["datafree"], ["cmi"])
+
+
+def test_a_teachers_row_has_the_vaccines_areas_and_a_students_what_it_did():
+    vaccines = pandas.DataFrame([{**STUDENTS[1].identity(), "vaccine": "0", "suspicious": 0.3}])
+    scores = {"clean": [1.0], "auc": 0.9, "auc_usual": 0.6}
+    study = SimpleNamespace(vaccines=lambda subjects: vaccines, scores=lambda subject: scores)
+    found = explore.vaccinated(study, [TEACHER, *STUDENTS]).set_index("stage")
+    assert found.loc["teacher", ["auc", "auc_usual"]].tolist() == [0.9, 0.6]
+    assert found.loc["student", ["defence", "vaccine", "suspicious"]].tolist() == ["abd", "0", 0.3]
 
 
 def test_a_nasty_teachers_row_says_how_far_it_has_moved():

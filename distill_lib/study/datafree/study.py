@@ -11,7 +11,7 @@ from torch import Tensor
 from distill_lib.attacks.label_triggers import LabelTrigger
 from distill_lib.datafree import DEFENCES
 from distill_lib.datafree.picture import dead_leaves, patches
-from distill_lib.datafree.vaccine import Vaccine, auc
+from distill_lib.datafree.vaccine import Vaccine, VaccineConfig, auc
 from distill_lib.errors import UsageError
 from distill_lib.evaluation.cells import EXPLORATION_SEEDS, latest
 from distill_lib.study.cells import Cell
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distill_lib.study.session import Study
 
 TABLE, SWEEPS = "datafree", "datafree_sweeps"
+PUBLISHED_CONVOLUTIONS = VaccineConfig().convolutions
 NUMBERS = ("target", "seed", "n_test", "acc", "asr", "asr_all", "target_rate")
 
 
@@ -194,16 +195,20 @@ class DataFreeStudy:
         The vaccine is the first shuffling, whether the acceptance test would take it or not.
 
         Returns:
-            `clean` and `triggered`, (N,) each, and `auc`.
+            `clean` and `triggered`, (N,) each, `auc`, and `auc_usual` with as many shuffled convolutions as published.
         """
         held = self.stages.test_images(teacher.seed, most)
         images = held.images[held.labels != self.settings.target]
         model = folded(self.stages.network(self.stages.classifier(teacher.attack, teacher.seed), TEACHER))
-        vaccine = Vaccine(model, replace(self.settings.vaccine, acceptance=False), teacher.seed)
-        vaccine.decide(lambda: None)
         looks = {"clean": images, "triggered": LabelTrigger(teacher.attack)(images)}
-        scores = {name: vaccine.scores(to_unit(each)).cpu() for name, each in looks.items()}
-        return {**scores, "auc": auc(scores["clean"], scores["triggered"])}
+        own = replace(self.settings.vaccine, acceptance=False)
+        found = []
+        for config in (own, replace(own, convolutions=PUBLISHED_CONVOLUTIONS)):
+            vaccine = Vaccine(model, config, teacher.seed)
+            vaccine.decide(lambda: None)
+            found.append({name: vaccine.scores(to_unit(each)).cpu() for name, each in looks.items()})
+        areas = (auc(each["clean"], each["triggered"]) for each in found)
+        return {**found[0], **dict(zip(("auc", "auc_usual"), areas, strict=True))}
 
     # ---- the bridge ------------------------------------------------------------------------------------------------
 

@@ -148,6 +148,7 @@ def test_the_vaccines_scores_are_of_images_outside_the_target_class(without, row
     labels = without.stages.test_images(0, 1000).labels
     assert len(found["clean"]) == len(found["triggered"]) == int((labels != 0).sum())
     assert 0 <= found["auc"] <= 1
+    assert 0 <= found["auc_usual"] <= 1
 
 
 def test_found_again_nothing_is_computed(without, rows, monkeypatch):
