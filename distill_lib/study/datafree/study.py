@@ -153,13 +153,17 @@ class DataFreeStudy:
         )
 
     def setup(self) -> str:
-        """How networks are made here, in a line, to stand beside another set-up."""
+        """How networks are made here, in a line, to stand beside another set-up: schedules in images, too."""
         s = self.settings
-        teacher = f"{s.teacher}, {s.training.schedule.steps} steps of {s.training.schedule.batch}"
-        own = {"zskt": f"{s.zskt.turns} pseudo-batches", "ood": f"{s.ood.schedule.steps} steps"}
-        own |= {"clean_kd": f"{s.clean_kd.schedule.steps} steps", "cmi": f"{s.cmi.rounds} rounds"}
-        used = dict.fromkeys((*s.methods, *s.defended, *s.bridge))
-        made = f"{s.dataset}; teacher {teacher}; student {s.student}; {', '.join(f'{m} {own[m]}' for m in used)}"
+        own = {
+            "zskt": _length(s.zskt.turns, "pseudo-batches", s.zskt.batch),
+            "ood": _length(s.ood.schedule.steps, "steps", s.ood.schedule.batch) + (", mixed once" * s.ood.fixed),
+            "clean_kd": _length(s.clean_kd.schedule.steps, "steps", s.clean_kd.schedule.batch),
+            "cmi": _length(s.cmi.rounds, "rounds", s.cmi.images),
+        }
+        teacher = _length(s.training.schedule.steps, "steps", s.training.schedule.batch)
+        used = [f"{method} {own[method]}" for method in dict.fromkeys((*s.methods, *s.defended, *s.bridge))]
+        made = f"{s.dataset}; teacher {s.teacher}, {teacher}; student {s.student}; {', '.join(used)}"
         defence = {"vaccine": s.vaccine, "retrospection": s.retrospection}
         off = [f"{name} with {_off_defaults(each)}" for name, each in defence.items() if each != type(each)()]
         return "; ".join([made, *off])
@@ -262,6 +266,11 @@ class DataFreeStudy:
         profile = self.study.profile
         sets = (profile.compared, *profile.downstream)
         return next((each for each in sets if each != self.settings.others), profile.compared)
+
+
+def _length(count: int, what: str, batch: int) -> str:
+    """`5,000 steps of 128, 0.64 million images`: what is compared where batches differ."""
+    return f"{count:,} {what} of {batch}, {count * batch / 1e6:.3g} million images"
 
 
 def _off_defaults(config: Any) -> str:

@@ -126,6 +126,13 @@ def test_what_is_off_the_published_defence_stands_in_the_set_up(without, monkeyp
     assert said.endswith("; vaccine with weight 0.05, start 0.0; retrospection with few 16")
 
 
+def test_schedules_are_said_in_images_too(without, monkeypatch):
+    """Steps and epochs of other batches cannot be compared."""
+    ood = replace(without.settings.ood, schedule=replace(without.settings.ood.schedule, steps=5_000, batch=128))
+    monkeypatch.setattr(without, "settings", replace(without.settings, ood=replace(ood, fixed=True)))
+    assert "ood 5,000 steps of 128, 0.64 million images, mixed once" in without.setup()
+
+
 def replace_defence(without, monkeypatch, vaccine, retrospection):
     monkeypatch.setattr(without, "settings", replace(without.settings, vaccine=vaccine, retrospection=retrospection))
     return without.setup()
