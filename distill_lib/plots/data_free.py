@@ -153,8 +153,8 @@ def draw_bridge(numbers: dict) -> Figure:
     footer(
         figure,
         f"{interval_words(counts(panels))} Thin lines: the poisoned teacher or encoder itself. The axis is an order, "
-        "from the teacher's own data to none, no scale. A student whose ACC is at chance has learnt nothing, a backdoor "
-        "neither: its ASR says nothing of its data.",
+        "from the teacher's own data to none, no scale. A student whose ACC is at chance learnt nothing, so its ASR "
+        "says nothing about its data.",
     )
     return figure
 

@@ -87,6 +87,9 @@ def _areas(panel: dict, numbers: dict) -> str:
 
 def alt_vaccine(numbers: dict) -> str:
     """The figure in words: every AUC."""
-    parts = [f"{p['attack']} {', '.join(format(c['auc'], '.3f') for c in p['curves'])}" for p in numbers["panels"]]
+    parts = []
+    for panel in numbers["panels"]:
+        *ours, _ = _areas(panel, numbers).splitlines()
+        parts.append(f"{panel['attack']} {', '.join(ours).removeprefix('AUC ')}")
     start = "Histograms of the vaccine's score on clean and triggered images and its ROC; area under it by seed"
     return f"{start}: {'; '.join(parts) or 'none yet'}; published {numbers['published']:.3f}."

@@ -22,6 +22,7 @@ def test_the_published_number_of_convolutions_is_told_apart():
     numbers = numbers_vaccine({"badnet_grid": scores}, 0.984, 1, 5)
     (words,) = (text.get_text() for text in draw_vaccine(numbers).axes[1].texts)
     assert words == "AUC 1.000 (shuffled: 1)\n0.750 (5)\npublished 0.984 (5)"
+    assert "by seed: badnet_grid 1.000 (shuffled: 1), 0.750 (5); published 0.984." in alt_vaccine(numbers)
     (same,) = (text.get_text() for text in draw_vaccine({**numbers, "convolutions": 5}).axes[1].texts)
     assert same == "AUC 1.000 (shuffled: 5)\npublished 0.984 (5)"
 
