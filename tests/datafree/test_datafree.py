@@ -9,7 +9,7 @@ from distill_lib.datafree.generator import GeneratorConfig
 from distill_lib.datafree.ood import OODConfig
 from distill_lib.datafree.picture import PatchConfig, PictureConfig
 from distill_lib.datafree.retrospection import RetrospectionConfig
-from distill_lib.datafree.vaccine import VaccineConfig
+from distill_lib.datafree.vaccine import OFF, VaccineConfig
 from distill_lib.datafree.zskt import ZSKTConfig
 from distill_lib.errors import UsageError
 from distill_lib.training.loop import Schedule
@@ -42,6 +42,17 @@ def test_every_defence_plugs_into_every_method(teacher, fresh_student, same, cle
         ends.append(student)
     pairs = [(one, two) for i, one in enumerate(ends) for two in ends[:i]]
     assert not any(same(one, two) for one, two in pairs)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_vaccine_that_is_refused_leaves_the_method_bit_for_bit(teacher, fresh_student, same, clean, name):
+    method, refused = METHODS[name], VaccineConfig(outliers=1.0, start=0.0)
+    data = {each: clean[each] for each in method.needs}
+    plain, guarded = fresh_student(), fresh_student()
+    method.run(teacher, plain, defended(SMALL[name], "none"), 0, None, **data)
+    log = method.run(teacher, guarded, defended(SMALL[name], "sv", sv=refused), 0, None, **data)
+    assert log[-1]["vaccine"] == OFF
+    assert same(plain, guarded)
 
 
 def test_defended_puts_settings_where_a_part_is_on():
