@@ -77,6 +77,7 @@ class PatchConfig:
         smallest: Least side, in the picture's pixels, of what becomes a patch; the largest is half the picture's.
         turn: Largest rotation to either side, degrees.
         exact: Whether patches are cut on whole pixels instead, neither scaled nor turned: nothing is blurred.
+        scaled: Share of them scaled and turned all the same: on whole pixels no patch shows a large shape whole.
         augmentation: Flip and colours of each patch.
         picture: What they are cut from, unless a picture is handed in.
     """
@@ -86,6 +87,7 @@ class PatchConfig:
     smallest: int = 24
     turn: float = 35.0
     exact: bool = False
+    scaled: float = 0.0
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(crop_scale=None))
     picture: PictureConfig = field(default_factory=PictureConfig)
 
@@ -95,6 +97,8 @@ class PatchConfig:
                 f"count {self.count}, size {self.size}, smallest {self.smallest}, turn {self.turn} are impossible; "
                 "allowed: 1 or more, turn 0 or more"
             )
+        if not 0 <= self.scaled <= 1 or (self.scaled and not self.exact):
+            raise UsageError(f"scaled {self.scaled} is impossible; allowed: 0 to 1, above 0 with `exact` alone")
 
 
 def dead_leaves(config: PictureConfig | None = None) -> Tensor:
@@ -195,21 +199,31 @@ def patches(config: PatchConfig, seed: int, picture: Tensor | None = None, devic
         UsageError: If the picture is too small for the smallest patch.
     """
     picture = dead_leaves(config.picture) if picture is None else picture
-    least = config.size if config.exact else 2 * config.smallest
-    if min(picture.shape[1:]) < least:
-        raise UsageError(
-            f"a picture of {tuple(picture.shape[1:])} pixels is too small for patches from "
-            f"{config.size if config.exact else config.smallest} pixels on; allowed: {least} or more"
-        )
+    _require_room(picture, config)
     source = torch.Generator(device).manual_seed(seed)
     picture = picture.to(device)
-    levels = [] if config.exact else _pyramid(picture.float()[None], config)
+    share = config.scaled if config.exact else 1.0
+    levels = _pyramid(picture.float()[None], config) if share else []
     parts = []
     for start in range(0, config.count, CHUNK):
         count = min(CHUNK, config.count - start)
-        cut = _crop(picture, count, config, source) if config.exact else _cut(levels, count, config, source)
+        scaled = round(share * count)
+        cuts = [_crop(picture, count - scaled, config, source)] if scaled < count else []
+        cut = torch.cat(cuts + ([_cut(levels, scaled, config, source)] if scaled else []))
         parts.append((config.augmentation(cut, source) * 255).round_().clamp_(0, 255).to(torch.uint8).contiguous())
     return torch.cat(parts)
+
+
+def _require_room(picture: Tensor, config: PatchConfig) -> None:
+    """Refuse a picture (3, H, W) that is too small for what is cut from it: a scaled patch is at most half of it."""
+    smallest, least = config.size, config.size
+    if config.scaled or not config.exact:
+        smallest, least = config.smallest, max(2 * config.smallest, config.size * config.exact)
+    if min(picture.shape[1:]) < least:
+        raise UsageError(
+            f"a picture of {tuple(picture.shape[1:])} pixels is too small for patches from {smallest} pixels on; "
+            f"allowed: {least} or more"
+        )
 
 
 def _crop(picture: Tensor, count: int, config: PatchConfig, source: Generator) -> Tensor:

@@ -11,7 +11,10 @@ from distill_lib.evaluation.cells import EXPLORATION_SEEDS
 from distill_lib.study.images import Facts, limited
 from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Workspace
+from distill_lib.study.workshop import without_unused
 from distill_lib.training.loop import Watch
+
+YOUNGER = ("renew", "scaled")  # settings that are off when falsy, and then in no key
 
 
 def measured_on(seed: int) -> str:
@@ -63,7 +66,7 @@ class SiblingStages:
 
     def make(self, kind: str, config: dict[str, Any], compute: Callable) -> Artefact:
         """Find or compute an artefact."""
-        return self.stages.store.make(kind, self.versions[kind], config, compute)
+        return self.stages.store.make(kind, self.versions[kind], without_unused(config, YOUNGER), compute)
 
     def watch(self, work: Workspace) -> Watch:
         """Where a training reports and keeps its checkpoint."""

@@ -122,6 +122,17 @@ def test_other_sizes_and_pictures_are_cut_too(picture):
     assert patches(PatchConfig(3, size=16), 0, picture).shape == (3, 3, 16, 16)
 
 
+def test_a_share_of_exact_patches_is_scaled_all_the_same(picture):
+    config = PatchConfig(8, smallest=32, turn=0.0, exact=True, augmentation=PLAIN)
+    crops = {
+        bytes(each.numpy()) for each in picture.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    }
+    for scaled, found in ((0.0, 8), (0.25, 6), (0.5, 4)):
+        cut = patches(replace(config, scaled=scaled), 0, picture)
+        assert len(cut) == 8
+        assert sum(bytes(each.contiguous().numpy()) in crops for each in cut) == found
+
+
 def test_wrong_values_are_named(picture):
     with pytest.raises(UsageError, match="radii 5 to 4 are impossible"):
         PictureConfig(smallest=5, largest=4)
@@ -133,6 +144,12 @@ def test_wrong_values_are_named(picture):
         PictureConfig(contrast=-1)
     with pytest.raises(UsageError, match=r"too small for patches from 200 pixels on; allowed: 200 or more"):
         patches(PatchConfig(2, size=200, exact=True), 0, picture)
+    with pytest.raises(UsageError, match=r"too small for patches from 80 pixels on; allowed: 160 or more"):
+        patches(PatchConfig(2, smallest=80, exact=True, scaled=0.5), 0, picture)
+    with pytest.raises(UsageError, match=r"scaled 0\.5 is impossible; allowed: 0 to 1, above 0 with `exact` alone"):
+        PatchConfig(scaled=0.5)
+    with pytest.raises(UsageError, match=r"scaled 1\.5 is impossible"):
+        PatchConfig(exact=True, scaled=1.5)
 
 
 def test_contrast_and_tone_shrink_what_the_picture_has(picture):

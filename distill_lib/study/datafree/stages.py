@@ -28,7 +28,7 @@ from distill_lib.study.datafree.settings import DataFree
 from distill_lib.study.sibling import SiblingStages, keep_log
 from distill_lib.study.stages import Stages
 from distill_lib.study.store import Artefact, Workspace, write_json
-from distill_lib.study.workshop import FRESH_STUDENT, without_unused
+from distill_lib.study.workshop import FRESH_STUDENT
 from distill_lib.training.loop import Watch
 from distill_lib.training.supervised import train_classifier
 from distill_lib.vision.features import to_unit
@@ -36,7 +36,6 @@ from distill_lib.vision.wide_resnet import WIDE_RESNETS, WideResNet, WideResNetC
 
 # Raised when a change of the code changes what a stage makes.
 VERSIONS = {"classifier": 1, "datafree": 2, "rated": 1}
-YOUNGER = ("renew",)  # settings that are off when falsy, and then in no key
 SHOWN = 200  # test images that a student's curve is measured on
 PICTURES, MOMENTS = 8, (0.0, 0.1, 0.3, 1.0)  # images shown of a generator, and when: shares of the training
 CHUNK = 500  # images classified at a time
@@ -151,7 +150,7 @@ class DataFreeStages(SiblingStages):
             "teacher": teacher.key,
             "network": asdict(self.size("student")),
             "method": subject.method,
-            "config": without_unused(asdict(config), YOUNGER),
+            "config": asdict(config),
             "clean": self.settings.clean if "labels" in method.needs else None,
             "others": self.stages.facts(others).digest if others else None,
             "curve": [self.settings.curve, *self.held(seed)],
