@@ -77,7 +77,8 @@ class ReleasedOODConfig(OODConfig):
     """The same as ABD's code trains.
 
     Its divergence is averaged over the classes too and carries no T^2, which Adam cannot tell from ours; beside
-    Retrospection, whose divergence does carry it there, the distillation then weighs 640 times less. That is left out.
+    Retrospection, whose divergence does carry it there, the distillation then weighs 640 times less. Here it does with
+    640 as Retrospection's `weight`.
 
     Attributes:
         schedule: The learning rate is halved after half of the training: epoch 150 of 300.
