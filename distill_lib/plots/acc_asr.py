@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +22,7 @@ from distill_lib.plots.style import (
     interval_words,
     name,
     new_figure,
+    root_scale,
     scope_title,
     styled,
 )
@@ -46,7 +46,6 @@ SHAPES = {
 _SPARE = ("$a$", "$b$", "$c$", "$e$", "$g$", "$k$", "$m$", "$n$", "$r$", "$t$", "$u$", "$w$", "$z$")
 _COLUMNS = 2
 # Most defended encoders lie at a few percent: a square root gives them room.
-_TICKS = (0, 1, 5, 10, 25, 50, 100)
 _BESIDE = 24  # entries of a legend that fit into a panel's place,
 _NARROW = 18  # of so many letters
 
@@ -196,18 +195,8 @@ def _panel(ax: Axes, panel: dict, marks: dict[str, dict]) -> None:
     recipe = next((_place(cell) for cell in panel["cells"] if cell["family"] == "recipe"), None)
     _arrow(ax, clean, attacked, GREY)
     _arrow(ax, attacked, recipe, VERMILION)
-    ax.set_xscale("function", functions=(_root, _square))
-    ax.set_xticks(_TICKS)
-    ax.set_xlim(-0.5, 115)
+    root_scale(ax, "x")
     ax.margins(y=0.15)
-
-
-def _root(x: np.ndarray) -> np.ndarray:
-    return np.sign(x) * np.sqrt(np.abs(x))
-
-
-def _square(x: np.ndarray) -> np.ndarray:
-    return np.sign(x) * np.square(x)
 
 
 def _place(found: dict) -> tuple[float, float] | None:

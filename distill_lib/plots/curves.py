@@ -23,6 +23,7 @@ from distill_lib.plots.style import (
     interval_words,
     name,
     new_figure,
+    root_scale,
     styled,
 )
 from distill_lib.plots.summary import counts, series
@@ -66,7 +67,8 @@ def numbers_harm(rows: pd.DataFrame) -> dict:
 def _numbers(rows: pd.DataFrame, what: str) -> dict:
     rows = rows[pd.to_numeric(rows["seed"]) < EXPLORATION_SEEDS]
     groups = [(key, shared_seeds(found, ["x", "line"])) for key, found in rows.groupby(["sweep", *_WHERE], sort=False)]
-    return {"what": what, "panels": [_panel_of(*group) for group in groups if len(group[1])]}
+    panels = [_panel_of(*group) for group in groups if len(group[1])]
+    return {"what": what, "panels": [panel for panel in panels if len(panel["x"]) > 1]}  # a point alone is no curve
 
 
 def _panel_of(key: tuple[str, ...], rows: pd.DataFrame) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def draw_curves(numbers: dict) -> Figure:
         _legend(line[2], panel, marks)
     footer(
         figure,
-        f"{interval_words(counts(panels))} ASR: on non-target images; ACC: not from 0. Points "
+        f"{interval_words(counts(panels))} ASR: on non-target images, square-root scale; ACC: not from 0. Points "
         f"along an axis are the values measured, equally spaced.{_READ[what]}",
     )
     return figure
@@ -162,7 +164,7 @@ def _panel(ax: Axes, panel: dict, rate: str, marks: dict) -> None:
     ax.set_ylabel(RATES[rate])
     ax.margins(y=0.12)
     if rate == "asr":
-        ax.set_ylim(-4, 104)
+        root_scale(ax, "y")
 
 
 def _spread(ax: Axes, place: int, found: dict, colour: str) -> None:

@@ -85,6 +85,18 @@ def test_every_point_of_a_panel_is_a_mean_over_the_same_seeds():
     assert numbers_robustness(apart)["panels"] == []  # no seed has all points
 
 
+def test_a_setting_with_a_single_value_is_no_curve():
+    rows = pd.concat([sweep_rows(), sweep_rows(sizes=("6",), sweep="share")])
+    assert [panel["sweep"] for panel in numbers_robustness(rows)["panels"]] == ["trigger size"]
+
+
+def test_small_rates_are_told_apart():
+    """The ASR's scale is the square root's: from 0 to 25 % is half of the way to 100 %."""
+    ax = draw_curves(numbers_robustness(sweep_rows())).axes[1]
+    low, middle, high = (ax.transData.transform((0, asr))[1] for asr in (0, 25, 100))
+    assert (middle - low) / (high - low) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("numbers", [numbers_harm, numbers_robustness])
 def test_an_empty_table_is_said(numbers):
     assert " yet." in draw_curves(numbers(sweep_rows().iloc[:0])).texts[0].get_text()
