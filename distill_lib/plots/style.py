@@ -218,4 +218,4 @@ def root_scale(ax: Axes, axis: str) -> None:
     functions = (lambda x: np.sign(x) * np.sqrt(np.abs(x)), lambda x: np.sign(x) * np.square(x))
     ax.set(**{f"{axis}lim": (-0.5, 115)})
     getattr(ax, f"set_{axis}scale")("function", functions=functions)
-    ax.set(**{f"{axis}ticks": (0, 1, 5, 10, 25, 50, 100)})
+    ax.set(**{f"{axis}ticks": (0, 1, 5, 10, 25, 50, 100) if axis == "x" else (0, 5, 25, 50, 100)})

@@ -77,9 +77,10 @@ def test_clean_distillation_is_handed_clean_images_and_the_others_none(stages):
 
 
 def test_a_setting_younger_than_the_first_results_changes_keys_only_where_it_is_on(stages, monkeypatch):
-    """Rows that were made before `renew` existed are found again under the same keys."""
+    """Rows that were made before `renew` and `scaled` existed are found again under the same keys."""
     named = {}
-    monkeypatch.setattr(stages, "make", lambda kind, described, compute: named.setdefault(kind, described))
+    store = stages.stages.store
+    monkeypatch.setattr(store, "make", lambda kind, version, described, compute: named.setdefault(kind, described))
     monkeypatch.setattr(DataFreeStages, "classifier", lambda *which: SimpleNamespace(key="k"))
     subject = Subject("patterns", TRIGGER, TARGET, "student", "ood", "abd", 1)
     for renew in (False, True):
@@ -89,3 +90,4 @@ def test_a_setting_younger_than_the_first_results_changes_keys_only_where_it_is_
         stages.student(subject)
         assert named["datafree"]["config"]["defence"]["sr"].get("renew") == (renew or None)
         assert named["datafree"]["config"]["defence"]["sr"]["few"] == sr.few
+        assert "scaled" not in named["datafree"]["config"]["patches"]
