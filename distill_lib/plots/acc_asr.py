@@ -45,7 +45,6 @@ SHAPES = {
 }
 _SPARE = ("$a$", "$b$", "$c$", "$e$", "$g$", "$k$", "$m$", "$n$", "$r$", "$t$", "$u$", "$w$", "$z$")
 _COLUMNS = 2
-# Most defended encoders lie at a few percent: a square root gives them room.
 _BESIDE = 24  # entries of a legend that fit into a panel's place,
 _NARROW = 18  # of so many letters
 

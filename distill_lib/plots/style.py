@@ -214,7 +214,7 @@ def beside(ax: Axes, place: float, text: str) -> None:
 
 
 def root_scale(ax: Axes, axis: str) -> None:
-    """A square-root scale for an ASR in percent on axis `x` or `y`: 1 and 5 % are told apart, and 50 from 100."""
+    """A square-root scale for an ASR in percent on axis `x` or `y`: most defended encoders lie at a few percent."""
     functions = (lambda x: np.sign(x) * np.sqrt(np.abs(x)), lambda x: np.sign(x) * np.square(x))
     ax.set(**{f"{axis}lim": (-0.5, 115)})
     getattr(ax, f"set_{axis}scale")("function", functions=functions)
